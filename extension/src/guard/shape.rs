@@ -1,0 +1,109 @@
+//! The shape of a vendor's keys: where a prefix may stand, and what must follow for it to be a key and not a mention.
+//! The table of them is `rules`.
+
+use super::starts_word;
+
+/// Bytes that may stand in one place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// `0-9a-f`
+    Hex,
+    /// `0-9A-Z`
+    Upper,
+    /// `0-9A-Za-z`
+    Alnum,
+    /// `0-9A-Za-z_-`: base64url
+    Word,
+    /// base64 and base64url with padding and dots
+    Base64,
+    /// `0-9`
+    Digit,
+}
+
+impl Class {
+    fn holds(self, byte: u8) -> bool {
+        match self {
+            Class::Hex => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+            Class::Upper => byte.is_ascii_digit() || byte.is_ascii_uppercase(),
+            Class::Alnum => byte.is_ascii_alphanumeric(),
+            Class::Word => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'),
+            Class::Base64 => {
+                byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+' | b'/' | b'=' | b'.' | b'~')
+            }
+            Class::Digit => byte.is_ascii_digit(),
+        }
+    }
+}
+
+/// As upper limit of a run: any length. So much of it is looked at.
+pub const ANY: usize = 256;
+
+/// One piece of what follows a prefix.
+pub enum Part {
+    /// So many bytes of a class: at least the first number, at most the second.
+    Run(Class, usize, usize),
+    /// These bytes.
+    Text(&'static [u8]),
+}
+
+/// Where a prefix may stand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    Word,
+    AfterDigit,
+    Anywhere,
+}
+
+pub struct Rule {
+    pub name: &'static str,
+    pub prefix: &'static [u8],
+    pub start: Start,
+    pub shape: &'static [Part],
+}
+
+impl Rule {
+    /// Whether a secret of this kind starts at `position`.
+    pub fn matches(&self, bytes: &[u8], position: usize) -> bool {
+        let Some(mut rest) = bytes[position..].strip_prefix(self.prefix) else { return false };
+        let starts = match self.start {
+            Start::Word => starts_word(bytes, position),
+            Start::AfterDigit => position > 0 && bytes[position - 1].is_ascii_digit(),
+            Start::Anywhere => true,
+        };
+        if !starts {
+            return false;
+        }
+        let body = rest;
+        let mut last = None;
+        for part in self.shape {
+            rest = match part {
+                Part::Text(text) => match rest.strip_prefix(*text) {
+                    Some(rest) => rest,
+                    None => return false,
+                },
+                Part::Run(class, least, most) => {
+                    let length = rest.iter().take(*most).take_while(|byte| class.holds(**byte)).count();
+                    if length < *least {
+                        return false;
+                    }
+                    last = (*most != ANY).then_some(*class);
+                    &rest[length..]
+                }
+            };
+        }
+        // A limited run that goes on is a longer word, not this key.
+        let ends = match (last, rest.first()) {
+            (Some(class), Some(next)) => !class.holds(*next) || matches!(next, b'.' | b'='),
+            _ => true,
+        };
+        ends && looks_random(&body[..body.len() - rest.len()])
+    }
+}
+
+/// Words are letters of one case; keys of this length mix digits and letters, or cases.
+fn looks_random(body: &[u8]) -> bool {
+    let has = |test: fn(&u8) -> bool| body.iter().any(test);
+    let kinds = [has(u8::is_ascii_digit), has(u8::is_ascii_lowercase), has(u8::is_ascii_uppercase)];
+    kinds.iter().filter(|kind| **kind).count() >= 2 || body.iter().all(u8::is_ascii_digit)
+}
+

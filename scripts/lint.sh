@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Formatting and clippy over the workspace, warnings as errors; and shellcheck over these scripts where it is installed.
+set -euo pipefail
+source "$(dirname "$0")/lib.sh"
+
+"$ROOT/scripts/setup.sh" build
+choose_postgres
+
+say "cargo fmt"
+(cd "$ROOT" && cargo fmt --all --check)
+say "cargo clippy, extension for PostgreSQL $PG"
+PGRX_PG_CONFIG_PATH=$PG_CONFIG cargo_locked clippy --release -p rotator-extension --features "pg$PG" --all-targets -- -D warnings
+say "cargo clippy, sidecar and tests"
+cargo_locked clippy --release -p rotator-sidecar -p rotator-tests --all-targets -- -D warnings
+if command -v shellcheck >/dev/null; then
+  say "shellcheck"
+  (cd "$ROOT" && shellcheck -S warning -x -P scripts scripts/*.sh .ci/run)
+fi

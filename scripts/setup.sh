@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# Installs what is missing to build, test and demonstrate rotator, and nothing else: on Debian and Ubuntu from apt (with
+# sudo unless root), elsewhere it lists what is missing and ends with 1. Instant when everything is there.
+#   scripts/setup.sh [build|demo|test]    default test, which needs most; PG=NN chooses the server's version
+# The machine's own PostgreSQL stays as it is, and a server that gets installed here comes without a running cluster.
+set -euo pipefail
+source "$(dirname "$0")/lib.sh"
+
+purpose=${1:-test}
+[[ $purpose =~ ^(build|demo|test)$ ]] || die "usage: scripts/setup.sh [build|demo|test]"
+missing=()
+updated=no
+dropin=/etc/postgresql-common/createcluster.d/rotator-setup.conf
+
+exists() { compgen -G "$1" >/dev/null; }
+need() { missing+=("$1"); }
+on_debian() { [[ -f /etc/debian_version ]] && command -v apt-get >/dev/null; }
+
+# ---- Rust comes from rustup, not from here: an older toolchain of the distribution can't build this ----
+
+check_rust() {
+  local wanted have
+  wanted=$(sed -n 's/^rust-version *= *"\([0-9.]*\)"/\1/p' "$ROOT/Cargo.toml" | head -n 1)
+  have=$(rustc --version 2>/dev/null | cut -d' ' -f2 || true)
+  if ! command -v cargo >/dev/null || [[ -z $have || $(printf '%s\n' "$wanted" "$have" | sort -V | head -n 1) != "$wanted" ]]; then
+    die "rotator needs Rust $wanted or newer${have:+, and rustc here is $have}" \
+      "where the distribution has it:  apt-get install rustup && rustup default stable" \
+      "everywhere else:  https://rustup.rs"
+  fi
+}
+
+# ---- what is missing ----
+
+# Which server: the one asked for, else one with headers, else one that is installed, else the distribution's.
+choose_version() {
+  local found
+  if [[ -n ${PG_CONFIG:-} ]]; then PG=$(pg_major "$PG_CONFIG"); fi
+  if [[ -z ${PG:-} ]]; then
+    found=$(pg_configs)
+    PG=${found%% *}
+  fi
+  if [[ -z ${PG:-} ]]; then
+    PG=$(for server in /usr/lib/postgresql/*/bin/postgres; do
+      if [[ -x $server ]]; then basename "${server%/bin/postgres}"; fi
+    done | awk -v oldest="$OLDEST_PG" -v newest="$NEWEST_PG" '$1 >= oldest && $1 <= newest' | sort -n | tail -n 1)
+  fi
+  if [[ -z ${PG:-} ]] && on_debian; then
+    apt_update
+    PG=$(apt-cache depends postgresql | sed -nE 's/.*Depends: postgresql-([0-9]+)$/\1/p' | head -n 1)
+  fi
+  PG=${PG:-$OLDEST_PG}
+}
+
+check_build() {
+  local bindir=/usr/lib/postgresql/$PG/bin headers
+  if [[ -n ${PG_CONFIG:-} ]]; then bindir=$("$PG_CONFIG" --bindir); fi
+  headers=$("$bindir/pg_config" --includedir-server 2>/dev/null || true)
+  if ! command -v cc >/dev/null || ! command -v make >/dev/null; then need build-essential; fi
+  command -v pkg-config >/dev/null || need pkg-config
+  # bindgen needs the library and the compiler's own headers, not the compiler.
+  if ! { exists '/usr/lib/llvm-*/lib/clang/*/include/stddef.h' || exists '/usr/lib*/clang/*/include/stddef.h'; } ||
+    ! { exists '/usr/lib/llvm-*/lib/libclang*.so*' || exists '/usr/lib*/libclang.so*'; }; then
+    need libclang-dev
+  fi
+  [[ -n $headers && -f $headers/postgres.h ]] || need "postgresql-server-dev-$PG"
+  [[ $purpose = build || -x $bindir/postgres ]] || need "postgresql-$PG"
+}
+
+check_run() {
+  local pkglibdir
+  pkglibdir=$("${PG_CONFIG:-/usr/lib/postgresql/$PG/bin/pg_config}" --pkglibdir 2>/dev/null ||
+    echo "/usr/lib/postgresql/$PG/lib")
+  [[ -f $pkglibdir/pg_cron.so ]] || need "postgresql-$PG-cron"
+  [[ -f /etc/ssl/certs/ca-certificates.crt || -f /etc/pki/tls/certs/ca-bundle.crt ]] || need ca-certificates
+}
+
+check_test() {
+  exists '/usr/lib/*/faketime/libfaketimeMT.so.1' || exists '/usr/lib/faketime/libfaketimeMT.so.1' || need faketime
+  /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null || python3 -c 'import aiosmtpd' 2>/dev/null || need python3-aiosmtpd
+}
+
+# ---- installing it ----
+
+as_root() {
+  if ((EUID == 0)); then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    die "this needs root, and there is no sudo here; as root:" "apt-get install ${missing[*]:-postgresql}"
+  fi
+}
+
+apt_update() {
+  if [[ $updated = no ]]; then
+    say "asking the package sources"
+    as_root apt-get update -q=2
+    updated=yes
+  fi
+}
+
+install_missing() {
+  local package
+  apt_update
+  for package in "${missing[@]}"; do
+    apt-cache show --no-all-versions "$package" >/dev/null 2>&1 || die "no package source here has $package" \
+      "for other versions of PostgreSQL see https://wiki.postgresql.org/wiki/Apt"
+  done
+  say "installing ${missing[*]}"
+  # While this file exists a new server package makes no cluster of its own. It goes away again: the machine's
+  # configuration is not ours.
+  as_root mkdir -p "${dropin%/*}"
+  trap 'as_root rm -f "$dropin"' EXIT
+  printf 'create_main_cluster = false\n' | as_root tee "$dropin" >/dev/null
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+}
+
+check_rust
+choose_version
+check_build
+if [[ $purpose != build ]]; then check_run; fi
+if [[ $purpose = test ]]; then check_test; fi
+
+if ((${#missing[@]})); then
+  on_debian || die "these are missing, and only Debian and Ubuntu have them installed from here (by their Debian names):" \
+    "${missing[@]}"
+  install_missing
+  say "all that rotator needs is installed now"
+fi

@@ -1,0 +1,347 @@
+//! The arguments of every command. Long texts and examples: `help.rs`. What the commands do: one file each beside this.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::help;
+use crate::cli::import::is_date;
+
+/// Registry, calendar and alarm clock for credentials. It holds metadata only, never a secret value.
+#[derive(Parser)]
+#[command(name = "rotator", version, after_help = help::ROTATOR, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub target: Target,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where a command works.
+#[derive(Args)]
+pub struct Target {
+    /// Tenant to work in, by slug or id [setting: ROTATOR_TENANT]
+    #[arg(long, global = true, value_name = "SLUG|ID", help_heading = "Target")]
+    pub tenant: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Deliver notifications and answer their links, until stopped
+    #[command(after_help = help::SERVE)]
+    Serve,
+    /// List, register, import, and close the loop on credentials
+    #[command(subcommand, after_help = help::SECRETS)]
+    Secrets(SecretsCommand),
+    /// Make master keys; see and rotate data keys
+    #[command(subcommand, after_help = help::KEYS)]
+    Keys(KeysCommand),
+    /// Check the connection, the versions and the installation, and say what to do
+    #[command(after_help = help::DOCTOR)]
+    Doctor(Output),
+}
+
+#[derive(Subcommand)]
+pub enum SecretsCommand {
+    /// List secrets, soonest expiry first
+    #[command(after_help = help::LIST)]
+    List(List),
+    /// Register one secret's metadata; prints its id
+    #[command(after_help = help::ADD)]
+    Add(Box<Add>),
+    /// Register or update many, from CSV, JSON or certificates
+    #[command(after_help = help::IMPORT)]
+    Import(Import),
+    /// Record that a credential was rotated; prints the next expiry
+    #[command(after_help = help::ROTATED)]
+    Rotated(Rotated),
+    /// Acknowledge the open alert of a secret: reminders and escalation pause
+    #[command(after_help = help::ACK)]
+    Ack(Ack),
+}
+
+#[derive(Subcommand)]
+pub enum KeysCommand {
+    /// Print a fresh line for the master key file; needs no database
+    #[command(after_help = help::NEW_MASTER)]
+    NewMaster,
+    /// List data keys and their state, never key bytes
+    #[command(after_help = help::KEYS_STATUS)]
+    Status(Output),
+    /// Make a new data key version the active one; prints the id of the rotation
+    #[command(after_help = help::KEYS_ROTATE)]
+    Rotate(RotateKey),
+}
+
+/// How rows are printed.
+#[derive(Args, Clone, Copy)]
+pub struct Output {
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+    Csv,
+}
+
+#[derive(Args)]
+pub struct List {
+    /// Only secrets of this owner
+    #[arg(long, value_name = "OWNER")]
+    pub owner: Option<String>,
+    /// Only this provider type, like stripe or x509
+    #[arg(long, value_name = "TYPE")]
+    pub provider: Option<String>,
+    /// Only what expires within this many days, or is overdue
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(i32).range(0..=36_500))]
+    pub expires_within_days: Option<i32>,
+    /// Only secrets in this state
+    #[arg(long, value_enum)]
+    pub status: Option<Status>,
+    /// Only names that contain this text
+    #[arg(long, value_name = "TEXT")]
+    pub query: Option<String>,
+    /// At most this many
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Status {
+    Healthy,
+    #[value(alias = "expiring-soon")]
+    ExpiringSoon,
+    Overdue,
+    Retired,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "UPPER")]
+pub enum Priority {
+    P1,
+    P2,
+    P3,
+    P4,
+}
+
+#[derive(Args)]
+pub struct Add {
+    /// What people call it; unique within the tenant. Never the secret value
+    pub name: String,
+    /// Kind of credential: stripe, aws_sm, vault, x509, … [default: manual]
+    #[arg(long, value_name = "TYPE")]
+    pub provider: Option<String>,
+    /// When it expires; without it: now plus the interval
+    #[arg(long, value_name = "DATE", value_parser = date, required_unless_present = "interval")]
+    pub expires: Option<String>,
+    /// How often it must be rotated, like '90 days' or '1 year'
+    #[arg(long, value_name = "INTERVAL")]
+    pub interval: Option<String>,
+    /// Who rotates it [default: you]
+    #[arg(long, value_name = "OWNER")]
+    pub owner: Option<String>,
+    /// Who is asked when the owner doesn't answer
+    #[arg(long, value_name = "OWNER")]
+    pub secondary_owner: Option<String>,
+    /// Who is asked after that
+    #[arg(long, value_name = "OWNER")]
+    pub team_lead: Option<String>,
+    /// What breaks when it expires
+    #[arg(long, value_name = "TEXT")]
+    pub purpose: Option<String>,
+    /// Where the provider keeps it: an ARN, a path, a key id
+    #[arg(long = "ref", value_name = "REFERENCE")]
+    pub reference: Option<String>,
+    /// Environment, like production
+    #[arg(long, value_name = "NAME")]
+    pub environment: Option<String>,
+    /// P1 is the most urgent [default: P3]
+    #[arg(long, value_enum, ignore_case = true)]
+    pub priority: Option<Priority>,
+    /// A label; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub labels: Vec<(String, String)>,
+    /// Its id in your inventory, by which an import finds it again
+    #[arg(long, value_name = "ID")]
+    pub external_id: Option<String>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Args)]
+#[command(group = clap::ArgGroup::new("source").required(true))]
+pub struct Import {
+    /// CSV with a header row, a JSON array, or one JSON object a line; `-` reads standard input
+    #[arg(value_name = "FILE", group = "source")]
+    pub file: Option<PathBuf>,
+    /// Certificates in PEM instead, each becoming a secret of provider x509; `-` reads standard input
+    #[arg(long, value_name = "FILE", group = "source")]
+    pub certs: Option<PathBuf>,
+    /// Check every row and report, but store nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Owner of rows that name none [default: you]
+    #[arg(long, value_name = "OWNER")]
+    pub owner: Option<String>,
+    /// Environment of rows that name none
+    #[arg(long, value_name = "NAME")]
+    pub environment: Option<String>,
+    /// Priority of rows that name none [default: P3]
+    #[arg(long, value_enum, ignore_case = true)]
+    pub priority: Option<Priority>,
+    /// Leave out columns and keys that are not fields of a secret
+    #[arg(long)]
+    pub ignore_unknown: bool,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Args)]
+pub struct Rotated {
+    /// The secret, by id or name
+    #[arg(value_name = "ID|NAME")]
+    pub secret: String,
+    /// When it was rotated [default: now]
+    #[arg(long, value_name = "DATE", value_parser = date)]
+    pub at: Option<String>,
+    /// When it expires next [default: by its interval]
+    #[arg(long, value_name = "DATE", value_parser = date)]
+    pub next_expiry: Option<String>,
+    /// Where the proof is: a ticket, a change request
+    #[arg(long, value_name = "URL")]
+    pub evidence_url: Option<String>,
+    /// A remark for the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Args)]
+pub struct Ack {
+    /// The secret, by id or name
+    #[arg(value_name = "ID|NAME")]
+    pub secret: String,
+    /// A remark for the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
+    /// How long the acknowledgement holds
+    #[arg(long, value_name = "DATE", value_parser = date)]
+    pub until: Option<String>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Args)]
+pub struct RotateKey {
+    /// Why, for the audit log [default: manual]
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+fn date(text: &str) -> Result<String, &'static str> {
+    if is_date(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("write it like 2026-12-31 or 2026-12-31T08:00:00Z")
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_owned(), value.to_owned()))
+        }
+        _ => Err("write it like team=payments"),
+    }
+}
+
+/// The spelling of a choice that the database knows.
+pub fn spelling(choice: &impl ValueEnum) -> Option<String> {
+    choice
+        .to_possible_value()
+        .map(|value| value.get_name().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, error::ErrorKind};
+
+    use super::*;
+
+    fn refused(line: &str) -> ErrorKind {
+        Cli::try_parse_from(line.split(' ')).err().unwrap().kind()
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_explains_itself_with_an_example() {
+        fn check(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            let help = command.get_after_help().unwrap().to_string();
+            assert!(help.contains("rotator "), "{}", command.get_name());
+            command
+                .get_subcommands()
+                .filter(|sub| sub.get_name() != "help")
+                .for_each(check);
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn globals_may_stand_anywhere() {
+        let cli = Cli::try_parse_from(["rotator", "secrets", "list", "--tenant", "acme"]).unwrap();
+        assert_eq!(cli.target.tenant.as_deref(), Some("acme"));
+        assert!(Cli::try_parse_from(["rotator", "--tenant", "acme", "doctor"]).is_ok());
+    }
+
+    #[test]
+    fn mistakes_are_found_before_connecting() {
+        assert_eq!(
+            refused("rotator secrets add x"),
+            ErrorKind::MissingRequiredArgument
+        );
+        assert_eq!(
+            refused("rotator secrets add x --expires 31.12.2026"),
+            ErrorKind::ValueValidation
+        );
+        assert_eq!(
+            refused("rotator secrets add x --interval 1day --label team"),
+            ErrorKind::ValueValidation
+        );
+        assert_eq!(
+            refused("rotator secrets import"),
+            ErrorKind::MissingRequiredArgument
+        );
+        assert_eq!(
+            refused("rotator secrets import a.csv --certs b.pem"),
+            ErrorKind::ArgumentConflict
+        );
+        assert_eq!(
+            refused("rotator secrets list --status lost"),
+            ErrorKind::InvalidValue
+        );
+    }
+
+    #[test]
+    fn choices_are_spelled_as_the_database_spells_them() {
+        assert_eq!(
+            spelling(&Status::ExpiringSoon).as_deref(),
+            Some("expiring_soon")
+        );
+        assert_eq!(spelling(&Priority::P1).as_deref(), Some("P1"));
+    }
+}

@@ -1,0 +1,185 @@
+//! What `--help` says below the options: examples that can be copied, and what a reader can't guess.
+//!
+//! Exit codes are defined in `failure.rs`; the list here is checked against them by a test below.
+
+pub const ROTATOR: &str = "\
+Examples:
+  export ROTATOR_DATABASE_URL=postgres://app@localhost/app ROTATOR_TENANT=acme
+  rotator secrets add 'Stripe live key' --provider stripe --interval '90 days' --owner dana
+  rotator secrets list --expires-within-days 14
+  rotator secrets rotated 'Stripe live key'
+  rotator doctor
+
+Settings come from the environment, .env, and rotator.toml (or the file ROTATOR_CONFIG names). A setting
+may also be given as a file: ROTATOR_DATABASE_URL_FILE=/run/secrets/url.
+
+Exit codes:
+  0  done
+  1  refused or failed; some rows of an import failed; a check of doctor failed
+  2  the command line can't be understood
+  3  the extension is missing, or its version doesn't fit this program
+  4  a setting is missing or wrong, or the database refuses the login
+  5  the address to serve on can't be used
+  6  the database can't be reached
+  130  stopped by a second signal";
+
+pub const SERVE: &str = "\
+Waits for the database if it isn't there yet. Stops on SIGTERM or SIGINT after finishing what is under way;
+a second signal stops at once.
+
+Examples:
+  rotator serve
+  ROTATOR_SLACK_BOT_TOKEN_FILE=/run/secrets/slack ROTATOR_PUBLIC_URL=https://rotator.acme.com rotator serve";
+
+pub const SECRETS: &str = "\
+Names, references and purposes are stored encrypted. What looks like a secret value is refused (RT001).
+
+Examples:
+  rotator secrets list --status overdue
+  rotator secrets import calendar.csv --dry-run
+  rotator secrets rotated 'Stripe live key' --evidence-url https://tickets.acme.com/OPS-17";
+
+pub const LIST: &str = "\
+Retired secrets are listed only with --status retired. JSON and CSV carry every column; CSV cells that a
+spreadsheet would run as a formula begin with an apostrophe.
+
+Examples:
+  rotator secrets list --expires-within-days 30
+  rotator secrets list --owner dana --status overdue
+  rotator secrets list --query stripe --format json
+  rotator secrets list --limit 10000 --format csv > secrets.csv";
+
+pub const ADD: &str = "\
+Prints the id alone, so that a script can keep it. A date without a time is midnight UTC.
+
+Examples:
+  rotator secrets add 'Stripe live key' --provider stripe --interval '90 days' --owner dana --priority p1
+  rotator secrets add 'api.acme.com' --provider x509 --expires 2027-03-01 --purpose 'public API' --label team=edge
+  id=$(rotator secrets add 'Reporting DB' --interval '6 months' --environment production)";
+
+pub const IMPORT: &str = "\
+Each row stands alone: a bad one is reported with its line and name, all others go in, and the exit code is 1.
+A row whose external_id is known changes that secret, so an import can be repeated; others are registered anew.
+
+CSV: a header row with any of
+  name, provider_type, expiry_date, rotation_interval, interval_days, owner_id, purpose, provider_ref,
+  environment, priority, secondary_owner_id, team_lead_id, labels, external_id
+Common other headings are understood: provider, expires, expiry, not_after, interval, owner, ref, env, tags, …
+Separated by comma, semicolon or tab; UTF-8. An empty cell means absent. labels are JSON or team=pay;tier=1.
+Dates are 2026-12-31 or 2026-12-31T08:00:00Z; without a time zone they are in the tenant's.
+
+JSON: an array of objects with the same keys (camelCase too), or one object a line.
+
+Certificates: the subject's common name becomes the name, the end of validity the expiry date, the SHA-256
+fingerprint the external_id. Text around certificates is skipped; private keys in the file are not read.
+
+Examples:
+  rotator secrets import calendar.csv --dry-run
+  rotator secrets import calendar.csv --owner dana --environment production
+  rotator secrets import --certs /etc/ssl/certs/ca-certificates.crt --owner platform
+  vault-export | rotator secrets import - --format json";
+
+pub const ROTATED: &str = "\
+Ends the alert, cancels reminders that wait, and plans the next cycle. Prints the next expiry alone.
+Secrets without an interval need --next-expiry. A date without a time is midnight UTC.
+
+Examples:
+  rotator secrets rotated 'Stripe live key'
+  rotator secrets rotated 0192f7a1-7b1c-7c3e-9a43-2f1f6c0d9e11 --at 2026-11-20T09:30:00Z
+  rotator secrets rotated api.acme.com --next-expiry 2028-03-01 --note 'renewed at the CA'";
+
+pub const ACK: &str = "\
+Says that somebody is on it: reminders and escalation pause. It is not a rotation; mark that with
+`rotator secrets rotated`. Only a secret with an open alert can be acknowledged.
+
+Examples:
+  rotator secrets ack 'Stripe live key'
+  rotator secrets ack 'Reporting DB' --note 'waiting for the change window' --until 2026-12-01";
+
+pub const KEYS: &str = "\
+Data keys encrypt a tenant's fields; master keys wrap data keys and live in a file of the database server.
+
+Examples:
+  rotator keys new-master
+  rotator keys status
+  rotator keys rotate --tenant acme";
+
+pub const NEW_MASTER: &str = "\
+Prints one line, id:base64, and nothing else. The first line of the file that rotator.master_key_file names wraps
+new data keys; all lines unwrap. Keep a copy where the database's backups are not: without its master key
+nothing can be decrypted.
+
+Examples:
+  (umask 077; rotator keys new-master > master.key)
+  rotator keys new-master | sudo -u postgres tee -a /etc/rotator/master.key > /dev/null";
+
+pub const KEYS_STATUS: &str = "\
+A rotator_admin sees the keys of all tenants, or of the one that --tenant names; a member sees the tenant's.
+
+Examples:
+  rotator keys status
+  rotator keys status --tenant acme --format json";
+
+pub const KEYS_ROTATE: &str = "\
+New writes use the new version at once; what was written before still decrypts. Prints the id of the rotation
+alone. Needs the role admin in the tenant, or rotator_admin.
+
+Examples:
+  rotator keys rotate --tenant acme
+  rotator keys rotate --tenant acme --reason 'offboarding of an administrator'";
+
+pub const DOCTOR: &str = "\
+Connects as the login role of ROTATOR_DATABASE_URL, which should be a member of rotator_admin. Exit code 1 when
+a check fails.
+
+Examples:
+  rotator doctor
+  rotator doctor --format json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Exit;
+
+    #[test]
+    fn exit_codes_are_the_documented_ones() {
+        let exits = [
+            Exit::Ok,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::Extension,
+            Exit::Config,
+            Exit::Listen,
+            Exit::Unreachable,
+            Exit::Aborted,
+        ];
+        for exit in exits {
+            assert!(
+                ROTATOR.contains(&format!("\n  {}  ", exit as u8)),
+                "{exit:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn lines_fit_a_terminal() {
+        let texts = [
+            ROTATOR,
+            SERVE,
+            SECRETS,
+            LIST,
+            ADD,
+            IMPORT,
+            ROTATED,
+            ACK,
+            KEYS,
+            NEW_MASTER,
+            KEYS_STATUS,
+            KEYS_ROTATE,
+            DOCTOR,
+        ];
+        for line in texts.iter().flat_map(|text| text.lines()) {
+            assert!(line.chars().count() <= 116, "{line}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The command line: what each command asks the database, and how it prints the answer.
+//!
+//! - `args`, `help`: what can be typed, and what `--help` says
+//! - `session`: one connection, its tenant, the version check, errors with the hint that helps at a terminal
+//! - `output`: tables, JSON, CSV
+//! - `secrets/`, `keys/`, `doctor`: one file a command; `import/` beside this module reads files
+//!
+//! Every command calls functions and views of the schema `rotator` as the login role of `ROTATOR_DATABASE_URL`: what a
+//! role may do is decided there. Tests: beside the pure parts; whole commands in the `tests` crate.
+
+mod args;
+mod doctor;
+mod help;
+#[path = "../import/mod.rs"]
+mod import;
+mod keys;
+mod output;
+mod secrets;
+mod session;
+
+pub use args::Cli;
+
+use args::{Command, KeysCommand, SecretsCommand, Target};
+
+use crate::config::Settings;
+use crate::failure::{Exit, Failure};
+
+/// Runs one parsed command.
+///
+/// # Errors
+/// Whatever stopped it, with a hint; see [`Exit`] for the codes.
+pub async fn run(cli: Cli, settings: Settings) -> Result<Exit, Failure> {
+    let place = Place {
+        target: cli.target,
+        settings,
+    };
+    match cli.command {
+        Command::Serve => {
+            if place.target.tenant.is_some() {
+                return Err(Failure::new(Exit::Usage, "serve takes no --tenant")
+                    .hint("It works for all tenants."));
+            }
+            crate::serve::run(place.settings, crate::serve::shutdown_on_signals()?).await
+        }
+        Command::Secrets(SecretsCommand::List(args)) => secrets::list(&place, args).await,
+        Command::Secrets(SecretsCommand::Add(args)) => secrets::add(&place, *args).await,
+        Command::Secrets(SecretsCommand::Import(args)) => secrets::import(&place, args).await,
+        Command::Secrets(SecretsCommand::Rotated(args)) => secrets::rotated(&place, args).await,
+        Command::Secrets(SecretsCommand::Ack(args)) => secrets::ack(&place, args).await,
+        Command::Keys(KeysCommand::NewMaster) => keys::new_master(),
+        Command::Keys(KeysCommand::Status(output)) => keys::status(&place, output).await,
+        Command::Keys(KeysCommand::Rotate(args)) => keys::rotate(&place, args).await,
+        Command::Doctor(output) => doctor::run(&place, output).await,
+    }
+}
+
+/// Where a command works: what was typed, and what the settings say.
+struct Place {
+    target: Target,
+    settings: Settings,
+}
+
+impl Place {
+    /// The tenant that was asked for.
+    fn tenant(&self) -> Option<&str> {
+        self.target
+            .tenant
+            .as_deref()
+            .or(self.settings.tenant.as_deref())
+            .filter(|tenant| !tenant.is_empty())
+    }
+}

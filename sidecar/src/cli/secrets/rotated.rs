@@ -1,0 +1,39 @@
+//! `rotator secrets rotated`: closes the loop with `rotator.mark_rotated`, and prints when it is due again.
+
+use serde_json::Value;
+
+use super::lookup::find;
+use crate::cli::Place;
+use crate::cli::args::Rotated;
+use crate::cli::import::Item;
+use crate::cli::output::{Column, print_one};
+use crate::cli::session::{Session, only};
+use crate::failure::{Exit, Failure};
+
+const COLUMNS: [Column; 2] = [Column::hidden("id"), Column::hidden("next_expiry_date")];
+
+/// Without --at the database's own clock is taken.
+const MARK: &str = "select to_jsonb(rotator.mark_rotated(
+    secret_id => $1::uuid, rotated_at => coalesce($2::timestamptz, now()), next_expiry_date => $3::timestamptz,
+    evidence_url => $4, note => $5))";
+
+pub async fn run(place: &Place, args: Rotated) -> Result<Exit, Failure> {
+    let mut session = Session::open_in_tenant(place).await?;
+    let secret = find(&mut session, &args.secret).await?;
+    let parameters = [
+        Some(secret.id.as_str()),
+        args.at.as_deref(),
+        args.next_expiry.as_deref(),
+        args.evidence_url.as_deref(),
+        args.note.as_deref(),
+    ];
+    let rows = session.call(MARK, &parameters).await?;
+    let next: Value = only(&rows, 0)?;
+    let text = next.as_str().unwrap_or_default().to_owned();
+    let row = Item::from_iter([
+        ("id".to_owned(), Value::String(secret.id)),
+        ("next_expiry_date".to_owned(), next),
+    ]);
+    print_one(args.output.format, &text, &COLUMNS, &row)?;
+    Ok(Exit::Ok)
+}

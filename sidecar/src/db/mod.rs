@@ -1,0 +1,67 @@
+//! The one home for connecting to PostgreSQL. Commands take a plain [`Client`] from [`connect`]; `serve` keeps
+//! [`Session`]s that heal themselves and a [`Listener`].
+//!
+//! Elsewhere: what the URL means (`target.rs`, `tls.rs`), errors (`error.rs`), the functions of the extension that
+//! `serve` and the pages call (`calls.rs`). No table is named anywhere in this crate. Tests: `tests/` restarts the
+//! server, cuts connections and gives wrong URLs.
+
+mod calls;
+mod error;
+mod listener;
+mod session;
+mod target;
+mod tls;
+
+use tokio_postgres::{Connection, Socket};
+
+pub use calls::{Claim, Completion, EngineStatus, Redemption, TickReport};
+pub use error::DbError;
+pub use listener::Listener;
+pub use session::Session;
+pub use target::Target;
+pub use tokio_postgres::{Client, Row};
+
+use crate::config::{ConfigError, Settings};
+
+impl Target {
+    /// The database that the settings name.
+    ///
+    /// # Errors
+    /// [`DbError::Target`] when `ROTATOR_DATABASE_URL` is missing or can't be understood.
+    pub fn from_settings(settings: &Settings) -> Result<Self, DbError> {
+        let url = settings
+            .database_url()
+            .map_err(|error: ConfigError| DbError::Target {
+                problem: "it is not set".to_owned(),
+                hint: error.hint(),
+            })?;
+        Self::parse(url.expose())
+    }
+
+    /// `host:port/database as user`, for messages.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Opens one connection; its other half has to be driven by the caller.
+    async fn open(&self) -> Result<(Client, Connection<Socket, tls::Stream<Socket>>), DbError> {
+        self.config
+            .connect(self.tls.clone())
+            .await
+            .map_err(|error| DbError::connecting(&error, &self.shown))
+    }
+}
+
+/// Connects as the login role of `ROTATOR_DATABASE_URL`. The connection closes when the client is dropped.
+///
+/// # Errors
+/// [`DbError::Target`] for a URL that can't be used, [`DbError::Refused`] for a wrong password, role or database,
+/// [`DbError::Unreachable`] when nobody answers.
+pub async fn connect(settings: &Settings) -> Result<Client, DbError> {
+    let (client, connection) = Target::from_settings(settings)?.open().await?;
+    tokio::spawn(async move {
+        // How it ended is told by the statement that was under way.
+        let _ = connection.await;
+    });
+    Ok(client)
+}

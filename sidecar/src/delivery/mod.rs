@@ -1,0 +1,134 @@
+//! Delivering one notification: pick the channel, put the message into words, hand it over, judge the answer.
+//!
+//! A channel is one file and one small trait. To add one: write `<channel>.rs` with its limits as named constants and
+//! its outcome table as a pure function, add it to [`Channels::new`], name its settings in `config/names.rs`.
+//! Elsewhere: claiming and reporting (`serve/`), retries, backoff and fallbacks (`sql/api`).
+
+mod console;
+mod egress;
+mod email;
+mod message;
+mod outcome;
+mod retry_after;
+mod slack;
+mod slack_layout;
+mod smtp_url;
+mod web;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use uuid::Uuid;
+
+pub use egress::Egress;
+pub use message::{Message, MessageError};
+pub use outcome::{FinalReason, Outcome, RetryReason};
+
+use crate::config::{ConfigError, Settings};
+use crate::db::Claim;
+
+/// What a channel gets to deliver.
+pub struct Delivery<'a> {
+    /// Stays the same through all attempts: receivers can drop repeats by it.
+    pub notification_id: Uuid,
+    /// In the channel's own grammar. Neither logged nor put into an error.
+    pub recipient: &'a str,
+    pub message: &'a Message,
+    /// Counts from 1.
+    pub attempt: i32,
+}
+
+/// The answer to [`Channel::deliver`], boxed so that channels can live in one map.
+pub type Delivering<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+
+/// A way to reach people.
+pub trait Channel: Send + Sync {
+    /// Hands one message over. Ends within 20 seconds, and never panics on what a vendor answers.
+    fn deliver<'a>(&'a self, delivery: Delivery<'a>) -> Delivering<'a>;
+}
+
+/// All channels of this version, by the name the database uses.
+pub struct Channels {
+    by_name: HashMap<&'static str, Box<dyn Channel>>,
+}
+
+impl Channels {
+    /// Sets up every channel. One without its settings is there too, and says what it lacks when it is used.
+    ///
+    /// # Errors
+    /// A setting that is there but can't be used.
+    pub fn new(settings: &Settings) -> Result<Self, ConfigError> {
+        let mut by_name: HashMap<&'static str, Box<dyn Channel>> = HashMap::new();
+        by_name.insert("slack", Box::new(slack::Slack::new(settings)?));
+        by_name.insert("email", email::channel(settings)?);
+        by_name.insert(
+            "console",
+            Box::new(console::Console::new(settings.console_outbox.clone())),
+        );
+        Ok(Self { by_name })
+    }
+
+    /// Delivers one claim with the page of its token as link.
+    pub async fn deliver(&self, claim: &Claim, link: Option<String>) -> Outcome {
+        let Some(channel) = self.by_name.get(claim.channel.as_str()) else {
+            return Outcome::permanent(format!(
+                "channel {} is not supported by this sidecar version",
+                message::shorten(&message::one_line(&claim.channel), 40)
+            ));
+        };
+        if claim.recipient.is_empty() {
+            return Outcome::transient("the recipient can't be decrypted");
+        }
+        match Message::render(&claim.message, link) {
+            Ok(message) => {
+                let recipient = &claim.recipient;
+                channel
+                    .deliver(Delivery {
+                        notification_id: claim.id,
+                        recipient,
+                        message: &message,
+                        attempt: claim.attempt,
+                    })
+                    .await
+            }
+            Err(error @ MessageError::Undecipherable) => Outcome::transient(error.to_string()),
+            Err(error @ (MessageError::Kind(_) | MessageError::Shape)) => {
+                Outcome::permanent(error.to_string())
+            }
+        }
+    }
+}
+
+/// Says once in the log, and in every attempt's error, that a channel lacks a setting. The attempt is not final: the
+/// operator may set it, and the reminder should still go out then.
+struct Lacking {
+    error: &'static str,
+    said: AtomicBool,
+}
+
+impl Lacking {
+    const fn new(error: &'static str) -> Self {
+        Self {
+            error,
+            said: AtomicBool::new(false),
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        if !self.said.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                "{}; notifications of this channel wait and are tried again",
+                self.error
+            );
+        }
+        Outcome::transient(self.error)
+    }
+}
+
+impl Channel for Lacking {
+    fn deliver<'a>(&'a self, _: Delivery<'a>) -> Delivering<'a> {
+        Box::pin(async { self.outcome() })
+    }
+}

@@ -1,0 +1,458 @@
+//! `/a/{token}`: the link inside a notification. GET shows what it is about and changes nothing, since mail scanners
+//! and chat unfurlers fetch links. POST acts, but only on a deliberate choice that nothing preselects, since some
+//! scanners submit simple forms.
+//!
+//! The token is the authority: it is never logged, and what can't be one never reaches the database.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::Value;
+use url::{Url, form_urlencoded};
+
+use super::origin;
+use super::page::{Deed, LinkPage, Notice, View, answer, local};
+use crate::db::{DbError, Redemption, Session};
+
+/// 32 random bytes in base64url without padding.
+const TOKEN_LENGTH: usize = 43;
+
+/// What the link pages need.
+pub struct Links {
+    pub session: Arc<Session>,
+    pub public_url: Url,
+}
+
+/// The fields of the form.
+#[derive(Default)]
+struct Form {
+    action: Option<String>,
+    next_expiry_date: Option<String>,
+    note: Option<String>,
+}
+
+/// GET and HEAD.
+pub async fn show(State(links): State<Arc<Links>>, Path(token): Path<String>) -> Response {
+    match view(&links, &token).await {
+        Ok(view) => answer(
+            StatusCode::OK,
+            &LinkPage {
+                view: &view,
+                error: None,
+                note: "",
+                date: "",
+            },
+        ),
+        Err(Unseen::Over(response) | Unseen::Answer(response)) => response,
+    }
+}
+
+/// POST.
+pub async fn act(
+    State(links): State<Arc<Links>>,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    if !origin::is_ours(&headers, &links.public_url) {
+        return notice(
+            StatusCode::FORBIDDEN,
+            "This form came from another site",
+            &[
+                "Nothing was changed.",
+                "Open the link in your notification again and use the form there.",
+            ],
+        );
+    }
+    let form = match read_form(&headers, body) {
+        Ok(form) => form,
+        Err(response) => return response,
+    };
+    // Also finds out whether the link is good, before anything is said about the form.
+    let view = match view(&links, &token).await {
+        Ok(view) => view,
+        Err(Unseen::Over(response)) => return repeat(&links, &token, &form, response).await,
+        Err(Unseen::Answer(response)) => return response,
+    };
+    let again = |error: &str| {
+        let (note, date) = (
+            form.note.as_deref().unwrap_or(""),
+            form.next_expiry_date.as_deref().unwrap_or(""),
+        );
+        answer(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            &LinkPage {
+                view: &view,
+                error: Some(error),
+                note,
+                date,
+            },
+        )
+    };
+    let action = match form.action.as_deref() {
+        Some(action @ ("acknowledge" | "rotated")) => action,
+        _ => return again("Nothing was changed: choose one of the two first."),
+    };
+    let date = form
+        .next_expiry_date
+        .as_deref()
+        .filter(|_| action == "rotated");
+    match date {
+        Some(date) if date.parse::<jiff::civil::Date>().is_err() => {
+            return again("Nothing was changed: the new expiry date is not a date.");
+        }
+        None if action == "rotated" && view.needs_next_expiry_date => {
+            return again("Nothing was changed: enter the new expiry date as well.");
+        }
+        _ => {}
+    }
+    let zone = view.tenant.time_zone.as_str();
+    let request = Redemption {
+        token: &token,
+        action,
+        note: form.note.as_deref(),
+        next_expiry: date.map(|date| (date, zone)),
+    };
+    match links.session.redeem_link(request).await {
+        Ok(result) => done(action, &view.secret.name, &view.tenant.time_zone, result),
+        Err(error) if is_bad_input(&error) => {
+            let hint = error
+                .hint()
+                .map(|hint| format!(" {}", sentence(hint)))
+                .unwrap_or_default();
+            again(&format!(
+                "Nothing was changed: {}{hint}",
+                sentence(&error.to_string())
+            ))
+        }
+        Err(error) => problem(&error),
+    }
+}
+
+/// Why a link's page can't be shown.
+enum Unseen {
+    /// Its cycle has ended, or its time. An action that ended the cycle may still be repeated.
+    Over(Response),
+    Answer(Response),
+}
+
+/// A second press of the button that ended the cycle: says who had done it, and when.
+async fn repeat(links: &Links, token: &str, form: &Form, over: Response) -> Response {
+    let Some(action @ ("acknowledge" | "rotated")) = form.action.as_deref() else {
+        return over;
+    };
+    let request = Redemption {
+        token,
+        action,
+        note: None,
+        next_expiry: None,
+    };
+    match links.session.redeem_link(request).await {
+        Ok(result) => done(action, "It", "UTC", result),
+        Err(error) => problem(&error),
+    }
+}
+
+/// What the token is about.
+async fn view(links: &Links, token: &str) -> Result<View, Unseen> {
+    let well_formed = token.len() == TOKEN_LENGTH
+        && token
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    if !well_formed {
+        return Err(Unseen::Answer(unknown()));
+    }
+    let request = Redemption {
+        token,
+        action: "show",
+        note: None,
+        next_expiry: None,
+    };
+    let shown =
+        links
+            .session
+            .redeem_link(request)
+            .await
+            .map_err(|error| match error.sqlstate() {
+                Some("PT410") => Unseen::Over(problem(&error)),
+                _ => Unseen::Answer(problem(&error)),
+            })?;
+    View::deserialize(shown).map_err(|error| {
+        tracing::error!("redeem_link answered with something else than agreed: {error}");
+        Unseen::Answer(broken())
+    })
+}
+
+fn read_form(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Form, Response> {
+    let body = body.map_err(|rejection| {
+        let lines = [
+            "Nothing was changed.",
+            "Shorten the note and send it again.",
+        ];
+        notice(
+            rejection.status(),
+            "That is more than this form takes",
+            &lines,
+        )
+    })?;
+    let is_form = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
+            value.split(';').next().is_some_and(|kind| {
+                kind.trim()
+                    .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+            })
+        });
+    if !is_form && !body.is_empty() {
+        let lines = [
+            "Nothing was changed.",
+            "Open the link in your notification again and use the form there.",
+        ];
+        return Err(notice(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "This is not the form of this page",
+            &lines,
+        ));
+    }
+    let mut form = Form::default();
+    for (name, value) in form_urlencoded::parse(&body) {
+        let field = match name.as_ref() {
+            "action" => &mut form.action,
+            "next_expiry_date" => &mut form.next_expiry_date,
+            "note" => &mut form.note,
+            _ => continue,
+        };
+        let value = value.trim();
+        if field.is_some() {
+            // Said twice is not a deliberate choice.
+            *field = Some(String::new());
+        } else if !value.is_empty() {
+            *field = Some(value.to_owned());
+        }
+    }
+    Ok(form)
+}
+
+/// What the action did, or who had done it before.
+fn done(action: &str, name: &str, zone: &str, result: Value) -> Response {
+    #[derive(Deserialize)]
+    struct Done {
+        #[serde(default)]
+        already: bool,
+        #[serde(default)]
+        next_expiry_local: Option<String>,
+        #[serde(default)]
+        next_expiry_date: Option<String>,
+        #[serde(flatten)]
+        deed: Deed,
+    }
+    let done = match Done::deserialize(result) {
+        Ok(done) => done,
+        Err(error) => {
+            tracing::error!("redeem_link answered with something else than agreed: {error}");
+            return broken();
+        }
+    };
+    let by = done.deed.sentence(zone);
+    let (title, first) = match (action, done.already) {
+        ("rotated", true) => (
+            "Already marked as rotated",
+            format!("{name} was marked as rotated {by}."),
+        ),
+        ("rotated", false) => (
+            "Marked as rotated",
+            format!("{name} is rotated. Thank you."),
+        ),
+        (_, true) => (
+            "Already acknowledged",
+            format!("{name} was acknowledged {by}."),
+        ),
+        (_, false) => (
+            "Acknowledged",
+            format!("{name} is acknowledged. It still has to be rotated."),
+        ),
+    };
+    let next = done.next_expiry_local.or_else(|| {
+        done.next_expiry_date
+            .as_deref()
+            .map(|date| local(date, zone))
+    });
+    let second = match (action, done.already, next) {
+        (_, true, _) => "Nothing was changed.".to_owned(),
+        ("rotated", false, Some(next)) => format!("It expires next: {next}."),
+        ("rotated", false, None) => String::new(),
+        _ => "When that is done, open the same link again and say so.".to_owned(),
+    };
+    let lines: Vec<&str> = [first.as_str(), second.as_str()]
+        .into_iter()
+        .filter(|line| !line.is_empty())
+        .collect();
+    notice(StatusCode::OK, title, &lines)
+}
+
+fn is_bad_input(error: &DbError) -> bool {
+    // 22 bad argument, 23 what a constraint refuses, RT001 a note that looks like a secret value.
+    error
+        .sqlstate()
+        .is_some_and(|state| state.starts_with("22") || state.starts_with("23") || state == "RT001")
+}
+
+fn problem(error: &DbError) -> Response {
+    match error.sqlstate() {
+        Some("PT404") => unknown(),
+        Some("PT410") => notice(
+            StatusCode::GONE,
+            "This link is no longer valid",
+            &[
+                "It has expired, or what it was about has been rotated since.",
+                "The newest notification has a new link.",
+            ],
+        ),
+        Some("PT409") => notice(
+            StatusCode::CONFLICT,
+            "That is not possible now",
+            &[
+                "Nothing was changed.",
+                &sentence(&error.to_string()),
+                error.hint().unwrap_or("Open the link again."),
+            ],
+        ),
+        _ => {
+            tracing::error!(
+                sqlstate = error.sqlstate().unwrap_or_default(),
+                "a link could not be answered: {error}"
+            );
+            // RT010 and its kin: an operator has to act, and the same link works afterwards.
+            let later = error.is_transient()
+                || matches!(error, DbError::Refused { .. })
+                || error
+                    .sqlstate()
+                    .is_some_and(|state| state.starts_with("RT01"));
+            if later { unavailable() } else { broken() }
+        }
+    }
+}
+
+/// The same page for every token that isn't one, however it isn't.
+pub fn unknown() -> Response {
+    notice(
+        StatusCode::NOT_FOUND,
+        "There is nothing here",
+        &[
+            "This link is not known. Check that it was copied completely, or open it from the notification itself.",
+        ],
+    )
+}
+
+/// Try again soon.
+pub fn unavailable() -> Response {
+    let lines = [
+        "Nothing was changed.",
+        "The link stays good: please try again in a minute.",
+    ];
+    notice(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "rotator is not available right now",
+        &lines,
+    )
+}
+
+fn broken() -> Response {
+    let lines = [
+        "Nothing was changed.",
+        "The operators of this service find the reason in its log.",
+    ];
+    notice(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "Something went wrong here",
+        &lines,
+    )
+}
+
+fn notice(status: StatusCode, title: &str, lines: &[&str]) -> Response {
+    Notice { title, lines }.answer(status)
+}
+
+/// A server's message as a sentence: it starts small and has no full stop.
+fn sentence(text: &str) -> String {
+    let text = text.trim().trim_end_matches('.');
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!("{text}.")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(body: &'static str) -> Result<Form, StatusCode> {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::CONTENT_TYPE,
+            "application/x-www-form-urlencoded; charset=utf-8"
+                .parse()
+                .unwrap(),
+        );
+        read_form(&headers, Ok(Bytes::from_static(body.as_bytes())))
+            .map_err(|response| response.status())
+    }
+
+    #[test]
+    fn fields_are_read_once_and_blank_ones_count_as_absent() {
+        let read =
+            form("action=rotated&next_expiry_date=2027-01-31&note=+done%21+&other=1").unwrap();
+        assert_eq!(read.action.as_deref(), Some("rotated"));
+        assert_eq!(read.next_expiry_date.as_deref(), Some("2027-01-31"));
+        assert_eq!(read.note.as_deref(), Some("done!"));
+        let blank = form("action=&note=+&next_expiry_date=").unwrap();
+        assert!(blank.action.is_none() && blank.note.is_none() && blank.next_expiry_date.is_none());
+        assert_eq!(
+            form("action=acknowledge&action=rotated")
+                .unwrap()
+                .action
+                .as_deref(),
+            Some("")
+        );
+    }
+
+    #[test]
+    fn other_kinds_of_bodies_are_refused() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, "text/plain".parse().unwrap());
+        let body = Ok(Bytes::from_static(b"action=rotated"));
+        assert_eq!(
+            read_form(&headers, body).err().unwrap().status(),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE
+        );
+    }
+
+    #[test]
+    fn what_the_database_says_becomes_the_right_page() {
+        let statement = |sqlstate: &str| DbError::Statement {
+            sqlstate: sqlstate.to_owned(),
+            message: "m".to_owned(),
+            hint: None,
+        };
+        for (sqlstate, status) in [
+            ("PT404", 404),
+            ("PT410", 410),
+            ("PT409", 409),
+            ("RT010", 503),
+            ("57P01", 503),
+            ("42501", 500),
+        ] {
+            assert_eq!(problem(&statement(sqlstate)).status(), status, "{sqlstate}");
+        }
+        assert_eq!(problem(&DbError::Timeout { seconds: 8 }).status(), 503);
+        assert!(is_bad_input(&statement("22023")) && is_bad_input(&statement("RT001")));
+        assert!(!is_bad_input(&statement("PT404")));
+    }
+}

@@ -1,0 +1,85 @@
+//! Reports results to the database: whatever is done by now in one call, every few milliseconds, so that a slow
+//! delivery holds nothing up. A report that failed on the way is repeated until it is through: repeats change nothing.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::startup::pause_after;
+use crate::db::{Completion, DbError, Session};
+
+const BATCH: usize = 500;
+/// Collects results that end at about the same time.
+const GATHER: Duration = Duration::from_millis(3);
+
+/// Reports until all senders are gone and nothing is left.
+pub async fn run(session: Session, mut results: mpsc::Receiver<Completion>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while results.recv_many(&mut batch, BATCH).await > 0 {
+        if batch.len() < BATCH {
+            sleep(GATHER).await;
+            while batch.len() < BATCH
+                && let Ok(result) = results.try_recv()
+            {
+                batch.push(result);
+            }
+        }
+        report(&session, &batch).await;
+        batch.clear();
+    }
+}
+
+async fn report(session: &Session, batch: &[Completion]) {
+    let Err(error) = insist(session, batch).await else {
+        return;
+    };
+    if batch.len() == 1 {
+        give_up(&batch[0], &error);
+        return;
+    }
+    // One of them is unacceptable: the others must not suffer for it.
+    for result in batch {
+        if let Err(error) = insist(session, std::slice::from_ref(result)).await {
+            give_up(result, &error);
+        }
+    }
+}
+
+/// Repeats while the database is away.
+///
+/// # Errors
+/// The database refuses this report as such.
+async fn insist(session: &Session, batch: &[Completion]) -> Result<(), DbError> {
+    let mut failures = 0;
+    loop {
+        match session.complete_notifications(batch).await {
+            Ok(accepted) => {
+                for (id, _) in accepted.iter().filter(|(_, accepted)| !accepted) {
+                    tracing::warn!(notification = %id, "the result came too late: somebody else has claimed it since");
+                }
+                return Ok(());
+            }
+            Err(error) if error.is_transient() || matches!(error, DbError::Refused { .. }) => {
+                let pause = pause_after(&error, failures);
+                if failures == 0 {
+                    tracing::warn!(
+                        results = batch.len(),
+                        "results wait for the database: {error}"
+                    );
+                }
+                failures += 1;
+                sleep(pause).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn give_up(result: &Completion, error: &DbError) {
+    tracing::error!(
+        notification = %result.id,
+        sqlstate = error.sqlstate().unwrap_or_default(),
+        "the database refuses this result, so the notification will be delivered again: {error}"
+    );
+}

@@ -1,0 +1,205 @@
+//! Before anything is served: the database has to answer, and its extension has to fit this binary.
+//!
+//! A server that is down or starting is waited for, since it usually comes back. A server that refuses us (wrong
+//! password, no such database) would refuse us forever: that ends the process with a message.
+
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::db::{DbError, Session, Target};
+use crate::failure::{Exit, Failure};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often the log says that we are still waiting.
+const REMIND_EVERY: Duration = Duration::from_secs(30);
+
+/// Whether the database came.
+#[derive(PartialEq, Eq)]
+pub enum Wait {
+    Connected,
+    /// Shutdown was asked for first.
+    GivenUp,
+}
+
+/// Waits until the database accepts us.
+pub async fn wait_for_database(
+    session: &Session,
+    target: &Target,
+    shutdown: &CancellationToken,
+) -> Result<Wait, Failure> {
+    let begun = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    let mut said: Option<(Instant, String)> = None;
+    loop {
+        let attempt = tokio::select! {
+            attempt = session.ready() => attempt,
+            () = shutdown.cancelled() => return Ok(Wait::GivenUp),
+        };
+        let error = match attempt {
+            Ok(()) => {
+                tracing::info!(
+                    waited_ms = begun.elapsed().as_millis() as u64,
+                    "connected to {}",
+                    target.shown()
+                );
+                return Ok(Wait::Connected);
+            }
+            Err(error) if error.is_transient() => error,
+            Err(error) => return Err(error.into()),
+        };
+        let text = error.to_string();
+        if said
+            .as_ref()
+            .is_none_or(|(at, before)| *before != text || at.elapsed() >= REMIND_EVERY)
+        {
+            tracing::warn!(
+                hint = error.hint().unwrap_or_default(),
+                waited_s = begun.elapsed().as_secs(),
+                "waiting for the database: {text}"
+            );
+            said = Some((Instant::now(), text));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.cancelled() => return Ok(Wait::GivenUp),
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Compares the extension with this binary: major and minor must be the same.
+pub async fn check_versions(session: &Session, target: &Target) -> Result<(), Failure> {
+    let ours = env!("CARGO_PKG_VERSION");
+    let Some(theirs) = session.extension_version().await? else {
+        return Err(Failure::new(
+            Exit::Extension,
+            format!("the extension rotator is not installed in the database of {}", target.shown()),
+        )
+        .hint("as a superuser run `create extension rotator` there, or correct the database in ROTATOR_DATABASE_URL"));
+    };
+    if let Some(failure) = compare(&theirs, ours) {
+        return Err(failure);
+    }
+    let status = session
+        .engine_status()
+        .await
+        .map_err(|error| match error.sqlstate() {
+            Some("42501") => Failure::new(
+                Exit::Config,
+                format!(
+                    "the login role of {} may not work on the queue",
+                    target.shown()
+                ),
+            )
+            .hint("as a superuser run `grant rotator_sidecar to <that role>`"),
+            Some("42883" | "3F000" | "42P01") => Failure::new(
+                Exit::Extension,
+                format!("the extension is incomplete: {error}"),
+            )
+            .hint("as a superuser run `alter extension rotator update`, or install it again"),
+            _ => error.into(),
+        })?;
+    if let Some(library) = status
+        .library_version
+        .filter(|library| compare(library, &theirs).is_some())
+    {
+        tracing::warn!(
+            "the extension's library is version {library}, its SQL version {theirs}: restart the server's sessions, or \
+             run `alter extension rotator update`"
+        );
+    }
+    tracing::info!(
+        extension = theirs,
+        sidecar = ours,
+        queued = status.queued,
+        "versions fit"
+    );
+    Ok(())
+}
+
+/// What is wrong with that pair of versions, if anything.
+fn compare(theirs: &str, ours: &str) -> Option<Failure> {
+    let (Some(extension), Some(sidecar)) = (release(theirs), release(ours)) else {
+        return Some(
+            Failure::new(
+                Exit::Extension,
+                format!("can't compare the extension's version {theirs} with ours, {ours}"),
+            )
+            .hint("install extension and sidecar of the same release"),
+        );
+    };
+    if extension == sidecar {
+        return None;
+    }
+    let (relation, hint) = if extension < sidecar {
+        (
+            "older",
+            "install the new extension files on the server, then run `alter extension rotator update`",
+        )
+    } else {
+        (
+            "newer",
+            "install the sidecar of that version, or point ROTATOR_DATABASE_URL at the right database",
+        )
+    };
+    let message = format!(
+        "the extension in the database is version {theirs}, {relation} than this sidecar, {ours}"
+    );
+    Some(Failure::new(Exit::Extension, message).hint(hint))
+}
+
+fn release(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split(['.', '-', '+']);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// Whether a failed call at start is worth waiting for; exported for the loops, which share the rule.
+pub fn pause_after(error: &DbError, failures: u32) -> Duration {
+    let longest = if error.is_transient() {
+        LONGEST_PAUSE
+    } else {
+        REMIND_EVERY
+    };
+    (FIRST_PAUSE * 2u32.saturating_pow(failures.min(10))).min(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_major_and_minor() {
+        assert!(compare("0.1.0", "0.1.7").is_none());
+        assert!(compare("0.1", "0.1.0").is_none());
+        assert!(
+            compare("0.9.0", "0.10.0")
+                .unwrap()
+                .to_string()
+                .contains("older than this sidecar")
+        );
+        assert!(
+            compare("1.0.0", "0.9.0")
+                .unwrap()
+                .to_string()
+                .contains("newer than this sidecar")
+        );
+        assert!(compare("devel", "0.1.0").is_some());
+    }
+
+    #[test]
+    fn pauses_grow_and_are_longer_when_nothing_will_change_by_itself() {
+        let lost = DbError::Lost {
+            message: String::new(),
+        };
+        assert_eq!(pause_after(&lost, 0), FIRST_PAUSE);
+        assert_eq!(pause_after(&lost, 99), LONGEST_PAUSE);
+        let refused = DbError::Statement {
+            sqlstate: "42501".to_owned(),
+            message: String::new(),
+            hint: None,
+        };
+        assert_eq!(pause_after(&refused, 99), REMIND_EVERY);
+    }
+}

@@ -1,0 +1,94 @@
+-- Acknowledging: somebody takes on the rotation, and escalation stops for a limited time. It is not the same as rotated.
+-- Called by members (here) and by links (api/link.sql). Table: schema/alert.sql.
+-- Covered by tests/tests/behaviour/alert.rs.
+
+create or replace function rotator_internal.acknowledge(
+    secret rotator_internal.secret, note text, until timestamptz, actor text, source text) returns rotator_internal.alert
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    remark text := rotator_internal.check_text('note', note);
+    ends timestamptz := coalesce(
+        until,
+        clock_timestamp() + case secret.priority
+            when 'P1' then interval '1 day'
+            when 'P2' then interval '2 days'
+            when 'P3' then interval '7 days'
+            else interval '14 days'
+        end);
+    taken rotator_internal.alert;
+begin
+    perform rotator_internal.refuse_retired(secret);
+    if until <= clock_timestamp() then
+        perform rotator_internal.refuse('22023', 'until lies in the past', 'Give a time to come, or leave it out.');
+    end if;
+    select a.* into taken
+    from rotator_internal.alert as a
+    where a.tenant_id = secret.tenant_id and a.secret_id = secret.id and a.cycle = secret.cycle
+    for update;
+    if taken.id is null or taken.state = 'resolved' then
+        perform rotator_internal.refuse(
+            'PT409', 'there is no open alert to acknowledge', 'An alert opens with the first reminder of a cycle.');
+    elsif taken.state = 'acknowledged' and until is null then
+        return taken;  -- whoever took it first has it
+    end if;
+
+    update rotator_internal.alert as a
+    set state = 'acknowledged',
+        acknowledged_at = case when a.state = 'acknowledged' then a.acknowledged_at else clock_timestamp() end,
+        acknowledged_by = case when a.state = 'acknowledged' then a.acknowledged_by else acknowledge.actor end,
+        acknowledged_until = ends
+    where a.tenant_id = taken.tenant_id and a.id = taken.id
+    returning a.* into taken;
+    perform rotator_internal.record_event(
+        secret.tenant_id, 'alert.acknowledged', 'secret', secret.id::text,
+        jsonb_strip_nulls(jsonb_build_object('alert', taken.id, 'cycle', secret.cycle, 'until', ends, 'note', remark)),
+        actor, source);
+    return taken;
+end
+$$;
+
+comment on function rotator_internal.acknowledge(rotator_internal.secret, text, timestamptz, text, text) is
+    'Acknowledges the open alert of a locked secret, by default for 1, 2, 7 or 14 days from P1 to P4.';
+
+create or replace function rotator.acknowledge(secret_id uuid, note text default null, until timestamptz default null) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+    tenant uuid := rotator_internal.require_role('viewer', 'editor', 'auditor', 'admin');
+    locked rotator_internal.secret := rotator_internal.lock_secret(tenant, secret_id);
+begin
+    perform rotator_internal.may_handle(locked);
+    perform rotator_internal.acknowledge(locked, note, until, rotator.current_actor(), rotator_internal.current_source());
+end
+$$;
+
+comment on function rotator.acknowledge(uuid, text, timestamptz) is
+    'Takes on the rotation: escalation stops until `until` (by default 1, 2, 7 or 14 days for P1 to P4). For editors, '
+    'admins and the secret''s owners. Errors: PT404, PT409 when no alert is open.';
+
+create or replace view rotator.alerts
+with (security_invoker = true)
+as
+select
+    a.id,
+    a.secret_id,
+    rotator_internal.open_field(s.tenant_id, 'secret.name', s.id, s.name) as secret_name,
+    a.cycle,
+    a.state,
+    a.opened_at,
+    a.acknowledged_at,
+    a.acknowledged_by,
+    a.acknowledged_until,
+    a.resolved_at,
+    a.escalation_step,
+    a.next_escalation_at
+from rotator_internal.alert as a
+join rotator_internal.secret as s on s.tenant_id = a.tenant_id and s.id = a.secret_id
+where a.tenant_id = (select rotator.current_tenant());
+
+comment on view rotator.alerts is 'One alert a secret and cycle: open, acknowledged, resolved.';

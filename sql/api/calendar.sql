@@ -1,0 +1,182 @@
+-- Due-date maths: what an interval gives in a tenant's wall time, when each lead time begins, and planning, which stamps
+-- both on a secret. The row in `calendar` is also the lock of a secret's schedule: whoever changes it takes that row
+-- first, and a tick skips rows that are taken. Covered by tests/tests/behaviour/calendar.rs.
+
+create or replace function rotator_internal.add_in_zone(start timestamptz, step interval, zone text) returns timestamptz
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select ((start at time zone zone) + step) at time zone zone
+$$;
+
+comment on function rotator_internal.add_in_zone(timestamptz, interval, text) is
+    'start plus step by the calendar of the zone: month ends clamp; a wall time that daylight saving skips moves forward '
+    'by the gap; of one that exists twice, what PostgreSQL takes (standard time).';
+
+-- These two are bound to their names when they are created, so they need no search_path; without one PostgreSQL can
+-- inline them, and a tick that looks at three reminders of each of a thousand secrets doesn't call three thousand
+-- functions.
+create or replace function rotator_internal.lead_instant(
+    expiry timestamptz, lead_time_days integer, rotation_interval interval, zone text) returns timestamptz
+language sql stable
+return case
+    when lead_time_days > 0 and make_interval(days => lead_time_days) >= rotation_interval
+    then expiry - rotation_interval / 3
+    else ((expiry at time zone zone) - make_interval(days => lead_time_days)) at time zone zone
+end;
+
+comment on function rotator_internal.lead_instant(timestamptz, integer, interval, text) is
+    'When a lead time begins, by the calendar of the zone. One no shorter than the rotation interval is capped to a third '
+    'of the interval: a credential of seven days isn''t announced fourteen days early.';
+
+create or replace function rotator_internal.policies_of(tenant uuid, secret uuid)
+returns table (lead_time_days integer, channel text, recipient_id uuid)
+language sql stable
+begin atomic
+    select o.lead_time_days, o.channel::text, o.recipient_id
+    from rotator_internal.notification_policy as o
+    where o.tenant_id = tenant and o.secret_id = secret
+    union all
+    select d.lead_time_days, d.channel::text, d.recipient_id
+    from rotator_internal.notification_policy as d
+    where d.tenant_id = tenant and d.secret_id is null
+      and not exists (
+        select
+        from rotator_internal.notification_policy as o
+        where o.tenant_id = tenant and o.secret_id = secret);
+end;
+
+comment on function rotator_internal.policies_of(uuid, uuid) is
+    'The policies that apply to a secret: its own, else the tenant''s default.';
+
+create or replace view rotator_internal.reminder
+with (security_invoker = true)
+as
+select
+    s.tenant_id,
+    s.id as secret_id,
+    p.lead_time_days,
+    rotator_internal.lead_instant(s.expiry_date, p.lead_time_days, s.rotation_interval, t.time_zone) as due_at,
+    p.channel,
+    p.recipient_id
+from rotator_internal.secret as s
+join rotator_internal.tenant as t on t.tenant_id = s.tenant_id and t.status = 'active'
+cross join lateral rotator_internal.policies_of(s.tenant_id, s.id) as p
+where s.retired_at is null;
+
+comment on view rotator_internal.reminder is
+    'Every reminder that the policies ask for, past and to come, of secrets that are in use.';
+
+create or replace function rotator_internal.upcoming(
+    tenant uuid,
+    secret uuid,
+    expiry timestamptz,
+    rotation_interval interval,
+    zone text,
+    out soon_at timestamptz,
+    out next_event_at timestamptz)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    -- The most urgent reminder that has passed is looked at by the next tick, which queues it unless it was queued
+    -- before; without one, the first to come.
+    select
+        coalesce(min(r.due_at) filter (where r.lead_time_days >= 0), expiry),
+        coalesce(max(r.due_at) filter (where r.due_at <= clock_timestamp()), min(r.due_at))
+    from (
+        select
+            p.lead_time_days,
+            rotator_internal.lead_instant(expiry, p.lead_time_days, upcoming.rotation_interval, zone) as due_at
+        from rotator_internal.policies_of(tenant, secret) as p
+    ) as r
+$$;
+
+comment on function rotator_internal.upcoming(uuid, uuid, timestamptz, interval, text) is
+    'When a secret with this expiry date begins to expire soon, and when the tick must look at it.';
+
+create or replace function rotator_internal.plan(tenant uuid, secret uuid) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    s rotator_internal.secret;
+    planned record;
+begin
+    select x.* into strict s
+    from rotator_internal.secret as x
+    where x.tenant_id = plan.tenant and x.id = plan.secret;
+    select u.* into planned
+    from rotator_internal.upcoming(
+        plan.tenant, plan.secret, s.expiry_date, s.rotation_interval, rotator_internal.zone_of(plan.tenant)) as u;
+    update rotator_internal.secret as x
+    set expiring_soon_at = planned.soon_at
+    where x.tenant_id = plan.tenant and x.id = plan.secret and x.expiring_soon_at <> planned.soon_at;
+    update rotator_internal.calendar as c
+    set next_event_at = case when s.retired_at is null then planned.next_event_at end
+    where c.tenant_id = plan.tenant and c.secret_id = plan.secret;
+end
+$$;
+
+comment on function rotator_internal.plan(uuid, uuid) is
+    'Computes anew when a secret, whose calendar row the caller holds, expires soon and when the tick must look at it.';
+
+create or replace function rotator_internal.plan_tenant(tenant uuid) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- In the order of the ids, so that two plans of a whole tenant can't deadlock.
+    perform
+    from rotator_internal.calendar as c
+    where c.tenant_id = plan_tenant.tenant
+    order by c.secret_id
+    for update;
+
+    with planned as materialized (
+        select s.id, u.soon_at, u.next_event_at
+        from rotator_internal.secret as s
+        cross join lateral rotator_internal.upcoming(
+            s.tenant_id, s.id, s.expiry_date, s.rotation_interval, rotator_internal.zone_of(plan_tenant.tenant)) as u
+        where s.tenant_id = plan_tenant.tenant and s.retired_at is null
+    ),
+    stamped as (
+        update rotator_internal.secret as s
+        set expiring_soon_at = p.soon_at
+        from planned as p
+        where s.tenant_id = plan_tenant.tenant and s.id = p.id and s.expiring_soon_at <> p.soon_at
+    )
+    update rotator_internal.calendar as c
+    set next_event_at = p.next_event_at
+    from planned as p
+    where c.tenant_id = plan_tenant.tenant and c.secret_id = p.id and c.next_event_at is distinct from p.next_event_at;
+end
+$$;
+
+comment on function rotator_internal.plan_tenant(uuid) is 'Plans every secret of a tenant anew, after its default policy changed.';
+
+create or replace function rotator_internal.cancel_queued(tenant uuid, secret uuid) returns integer
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    cancelled integer;
+begin
+    -- What a worker holds can't be called back; it is only kept from being tried again.
+    with gone as (
+        update rotator_internal.notification as n
+        set state = case when n.state = 'leased' then n.state else 'cancelled' end,
+            withdrawn_at = clock_timestamp()
+        where n.tenant_id = cancel_queued.tenant
+          and n.secret_id = cancel_queued.secret
+          and n.state in ('queued', 'retry', 'deferred', 'leased')
+          and n.withdrawn_at is null
+        returning n.state
+    )
+    select count(*) filter (where g.state = 'cancelled') into cancelled
+    from gone as g;
+    return cancelled;
+end
+$$;
+
+comment on function rotator_internal.cancel_queued(uuid, uuid) is
+    'Cancels what is queued for a secret whose schedule changed and returns how many; what is being sent isn''t retried.';

@@ -1,0 +1,132 @@
+-- Where owners are reached. Addresses are checked by their channel's own grammar (not by the secret guard: a webhook
+-- URL is what it must be), encrypted, and shown only as a hint. Tables: schema/recipient.sql.
+-- Who is told when is in api/policy.sql. Covered by tests/tests/behaviour/contact.rs.
+
+create or replace function rotator_internal.check_address(channel text, address text) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    hint text := case channel
+        when 'slack' then 'A channel or user id like C0123456789, #name, or a https://hooks.slack.com/… webhook.'
+        when 'email' then 'An address like ops@example.com, without a display name.'
+        when 'pagerduty' then 'The 32-character integration key of an Events API v2 integration.'
+        when 'webhook' then 'An https URL of up to 2,000 characters.'
+        when 'console' then 'Any name of up to 255 visible characters; it is printed with the notification.'
+    end;
+begin
+    if hint is null then
+        perform rotator_internal.refuse(
+            '22023', 'unknown channel', 'Channels are slack, email, pagerduty, webhook and console.');
+    elsif address is null or length(address) > 2000 or not (case channel
+        when 'slack' then
+            address ~ '^(#[^\s[:cntrl:]#@,]{1,80}|[CDGUW][A-Z0-9]{5,20}|https://hooks\.slack\.com/[A-Za-z0-9/_-]{1,200})$'
+        when 'email' then
+            length(address) <= 254
+            and address ~ '^[A-Za-z0-9.!#$%&''*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$'
+        when 'pagerduty' then address ~ '^[A-Za-z0-9]{32}$'
+        when 'webhook' then address ~ '^https://[^\s[:cntrl:]@/]+(/[^\s[:cntrl:]]*)?$'
+        when 'console' then length(address) between 1 and 255 and address !~ '[[:cntrl:]]'
+    end) then
+        perform rotator_internal.refuse('22023', format('that is no %s recipient', channel), hint);
+    end if;
+end
+$$;
+
+comment on function rotator_internal.check_address(text, text) is 'Raises 22023 unless the address has its channel''s shape.';
+
+create or replace function rotator_internal.recipient_hint(channel text, address text) returns text
+language sql immutable strict parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select case
+        when channel = 'email' then '…@' || split_part(address, '@', 2)
+        when address like 'https://%' then split_part(split_part(address, '//', 2), '/', 1) || '/…' || right(address, 4)
+        when channel = 'console' then address
+        when address like '#%' then '#' || left(substr(address, 2), 2) || '…'
+        else left(address, 1) || '…' || right(address, 3)
+    end
+$$;
+
+comment on function rotator_internal.recipient_hint(text, text) is 'What may be shown of an address: enough to recognise it.';
+
+create or replace function rotator_internal.intern_recipient(tenant uuid, channel text, address text) returns uuid
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    -- The blind index folds case, which is right for mail and wrong for a webhook's path.
+    index_of bytea := rotator_internal.blind_index(
+        tenant, 'recipient.address',
+        case channel when 'email' then address else encode(convert_to(address, 'UTF8'), 'hex') end);
+    fresh uuid := rotator_internal.uuid_v7();
+    interned uuid;
+begin
+    insert into rotator_internal.recipient (tenant_id, id, channel, address, address_index)
+    select tenant, fresh, intern_recipient.channel,
+        rotator_internal.seal_field(tenant, 'recipient.address', fresh, intern_recipient.address), index_of
+    where not exists (
+        select from rotator_internal.recipient as r
+        where r.tenant_id = tenant and r.channel = intern_recipient.channel and r.address_index = index_of)
+    on conflict on constraint recipient_tenant_id_channel_address_index_key do nothing;
+
+    select r.id into strict interned
+    from rotator_internal.recipient as r
+    where r.tenant_id = tenant and r.channel = intern_recipient.channel and r.address_index = index_of;
+    return interned;
+end
+$$;
+
+comment on function rotator_internal.intern_recipient(uuid, text, text) is 'The id of this address, stored when it is new.';
+
+create or replace function rotator.set_contact(owner_id text, channel text, recipient text) returns uuid
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+    target uuid := rotator_internal.require_role('viewer', 'editor', 'auditor', 'admin');
+    owner text := rotator_internal.check_line('owner_id', owner_id, 255);
+    made uuid;
+begin
+    if owner is null then
+        perform rotator_internal.refuse('22023', 'owner_id is missing', 'Give the owner''s subject, or manager.');
+    end if;
+    if owner <> rotator.current_actor() then
+        perform rotator_internal.require_role('admin');
+    end if;
+    perform rotator_internal.check_address(channel, recipient);
+
+    insert into rotator_internal.contact as c (tenant_id, owner_id, channel, recipient_id)
+    values (target, owner, set_contact.channel, rotator_internal.intern_recipient(target, set_contact.channel, recipient))
+    on conflict on constraint contact_tenant_id_owner_id_channel_key do update
+    set recipient_id = excluded.recipient_id
+    returning c.id into made;
+
+    perform rotator_internal.record_event(
+        target, 'contact.set', 'contact', made::text,
+        jsonb_build_object('owner_id', owner, 'channel', channel, 'recipient', 'changed'));
+    return made;
+end
+$$;
+
+comment on function rotator.set_contact(text, text, text) is
+    'Sets where an owner is reached on a channel (slack, email, pagerduty, webhook or console), one address each; a second '
+    'call replaces it. owner_id manager is the tenant''s manager. For oneself, or by an admin. Errors: 22023 no such '
+    'channel, or an address it can''t have.';
+
+create or replace view rotator.contacts
+with (security_invoker = true)
+as
+select
+    c.id,
+    c.owner_id,
+    c.channel::text as channel,
+    rotator_internal.recipient_hint(
+        c.channel::text, rotator_internal.open_field(r.tenant_id, 'recipient.address', r.id, r.address)) as recipient_hint
+from rotator_internal.contact as c
+join rotator_internal.recipient as r on r.tenant_id = c.tenant_id and r.id = c.recipient_id
+where c.tenant_id = (select rotator.current_tenant());
+
+comment on view rotator.contacts is 'Where owners are reached. Addresses are write-only: only a hint is shown.';

@@ -1,0 +1,112 @@
+-- Is everything in place for reminders to arrive? Each check says what it found and what to do. Also what the sidecar
+-- asks before it takes over the tick. Covered by tests/tests/behaviour/doctor.rs.
+
+create or replace function rotator.engine_status() returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object(
+        'extension_version', (select e.extversion from pg_extension as e where e.extname = 'rotator'),
+        'library_version', rotator_internal.library_version(),
+        'last_tick_at', (select h.last_tick_at from rotator_internal.heartbeat as h),
+        'seconds_since_tick', (
+            select extract(epoch from clock_timestamp() - h.last_tick_at)::bigint from rotator_internal.heartbeat as h),
+        'queued', q.queued,
+        'oldest_due_seconds', q.oldest_due_seconds,
+        'dead', (select count(*) from rotator_internal.notification as n where n.state = 'dead'))
+    from (
+        select
+            count(*) filter (where n.state <> 'leased') as queued,
+            extract(epoch from clock_timestamp() - min(n.available_at)
+                filter (where n.available_at <= clock_timestamp()))::bigint as oldest_due_seconds
+        from rotator_internal.notification as n
+        where n.state in ('queued', 'retry', 'leased')
+    ) as q
+$$;
+
+comment on function rotator.engine_status() is
+    'For the sidecar and monitoring: versions, when a tick last ran, how much is queued and for how long it has waited.';
+
+create or replace function rotator.doctor() returns table (check_name text, ok boolean, detail text, fix text)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    status jsonb := rotator.engine_status();
+    master_problem text := rotator_internal.master_key_status();
+    server integer := current_setting('server_version_num')::integer;
+    minimum integer := case server / 10000 when 15 then 150018 when 16 then 160014 when 17 then 170010 when 18 then 180004 end;
+    uncovered bigint;
+    shown text;
+begin
+    check_name := 'library version';
+    ok := status ->> 'extension_version' = status ->> 'library_version';
+    detail := format('extension %s, library %s', status ->> 'extension_version', status ->> 'library_version');
+    fix := 'alter extension rotator update; and reconnect, or restart PostgreSQL when the library is preloaded.';
+    return next;
+
+    check_name := 'library preloaded';
+    ok := rotator_internal.library_preloaded();
+    detail := case when ok then 'in shared_preload_libraries' else 'loaded on first use; rotator''s settings are visible until then' end;
+    fix := 'Add rotator to shared_preload_libraries and restart.';
+    return next;
+
+    check_name := 'master key';
+    ok := master_problem is null;
+    detail := coalesce(master_problem, format('wraps with %s',
+        case when master_problem is null then rotator_internal.wrapping_master_key_id() end));
+    fix := 'Point rotator.master_key_file at a file from `rotator keys new-master`, owned by the server''s user, mode 0600; then select pg_reload_conf();';
+    return next;
+
+    check_name := 'server version';
+    ok := server >= coalesce(minimum, 0);
+    detail := 'PostgreSQL ' || current_setting('server_version');
+    fix := 'Update to 15.18, 16.14, 17.10 or 18.4: older minor versions have row security defects.';
+    return next;
+
+    check_name := 'tick';
+    ok := coalesce((status ->> 'seconds_since_tick')::bigint <= 180, false);
+    detail := format('%s; pg_cron is %s in this database',
+        coalesce('last tick ' || (status ->> 'seconds_since_tick') || ' s ago', 'never ticked'),
+        case when exists (select from pg_extension as e where e.extname = 'pg_cron') then 'installed' else 'not installed' end);
+    fix := 'select rotator.enable_schedule(); as a login role with rotator_admin, or run rotator serve, which ticks when nobody does.';
+    return next;
+
+    check_name := 'outbox';
+    ok := coalesce((status ->> 'oldest_due_seconds')::bigint, 0) <= 300;
+    detail := format('%s queued%s', status ->> 'queued',
+        coalesce(', the oldest waiting ' || (status ->> 'oldest_due_seconds') || ' s', ''));
+    fix := 'Is rotator serve running and connected? See its log and /readyz.';
+    return next;
+
+    check_name := 'undeliverable';
+    ok := (status ->> 'dead')::bigint = 0;
+    detail := format('%s notifications were given up', status ->> 'dead');
+    fix := 'select * from rotator.notifications where state = ''dead''; then mend the contact or the channel.';
+    return next;
+
+    select count(*) into uncovered
+    from rotator_internal.secret as s
+    where s.retired_at is null
+      and not exists (
+        select from rotator_internal.contact as c where c.tenant_id = s.tenant_id and c.owner_id = s.owner_id);
+    check_name := 'owners with a contact';
+    ok := uncovered = 0;
+    detail := format('%s secrets whose owner has no contact', uncovered);
+    fix := 'rotator.set_contact(owner, channel, recipient); until then a substitute or the operator''s console is told.';
+    return next;
+
+    shown := concat_ws(', ',
+        case when current_setting('log_statement') in ('mod', 'all') then 'log_statement' end,
+        case when current_setting('log_min_duration_statement') <> '-1' then 'log_min_duration_statement' end,
+        case when current_setting('log_parameter_max_length_on_error') <> '0' then 'log_parameter_max_length_on_error' end);
+    check_name := 'statement logging';
+    ok := shown = '';
+    detail := case when ok then 'no setting logs statements with names in them' else shown || ' may put names into the server log' end;
+    fix := 'Turn these off for roles that register secrets, or use bind parameters with log_parameter_max_length = 0.';
+    return next;
+end
+$$;
+
+comment on function rotator.doctor() is
+    'Checks what must be in place for reminders to arrive; each row says what was found and how to mend it. For rotator_admin.';

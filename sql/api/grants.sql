@@ -1,0 +1,147 @@
+-- Who owns what, and who may do what: the whole allow-list in one place. First everything that default privileges may
+-- have given away is taken back (Supabase grants to anon and authenticated), then this list is granted, nothing else.
+-- Three kinds of functions: those for members run as rotator_owner, whom row security binds to the current tenant;
+-- those of the engine, which work across tenants, run as rotator_engine; C functions stay with the installing superuser.
+-- Covered by tests/tests/behaviour/grants.rs, which compares the catalog with this file.
+
+do $ownership$
+declare
+    thing record;
+    grantee name;
+    -- Functions that must see more than one tenant, or decide which tenant it is.
+    engine constant text[] := array[
+        'identity', 'current_tenant', 'current_actor', 'current_member_role', 'current_time_zone', 'use_tenant',
+        'create_tenant', 'add_member', 'remove_member', 'rotate_key',
+        'tick', 'claim_notifications', 'complete_notification', 'complete_notifications', 'fail_notification',
+        'release_notifications', 'redeem_link', 'engine_status', 'doctor'];
+begin
+    for thing in
+        select c.oid::pg_catalog.regclass as name
+        from pg_catalog.pg_class as c
+        where c.relnamespace operator(pg_catalog.=) any (
+                array['rotator'::pg_catalog.regnamespace, 'rotator_internal'::pg_catalog.regnamespace]::oid[])
+          and c.relkind operator(pg_catalog.=) any (array['r', 'v', 'S']::"char"[])
+    loop
+        execute pg_catalog.format('alter table %s owner to rotator_owner', thing.name);
+    end loop;
+
+    for thing in
+        select
+            p.oid::pg_catalog.regprocedure as name,
+            case when p.proname operator(pg_catalog.=) any (engine) then 'rotator_engine' else 'rotator_owner' end as owner
+        from pg_catalog.pg_proc as p
+        join pg_catalog.pg_language as l on l.oid operator(pg_catalog.=) p.prolang
+        where p.pronamespace operator(pg_catalog.=) any (
+                array['rotator'::pg_catalog.regnamespace, 'rotator_internal'::pg_catalog.regnamespace]::oid[])
+          and l.lanname operator(pg_catalog.<>) 'c'
+    loop
+        execute pg_catalog.format('alter routine %s owner to %I', thing.name, thing.owner);
+    end loop;
+
+    for grantee in
+        select distinct coalesce(r.rolname, 'public')
+        from (
+            select c.relacl as acl, c.relowner as owner
+            from pg_catalog.pg_class as c
+            where c.relnamespace operator(pg_catalog.=) any (
+                array['rotator'::pg_catalog.regnamespace, 'rotator_internal'::pg_catalog.regnamespace]::oid[])
+            union all
+            select p.proacl, p.proowner
+            from pg_catalog.pg_proc as p
+            where p.pronamespace operator(pg_catalog.=) any (
+                array['rotator'::pg_catalog.regnamespace, 'rotator_internal'::pg_catalog.regnamespace]::oid[])
+            union all
+            select n.nspacl, n.nspowner
+            from pg_catalog.pg_namespace as n
+            where n.nspname operator(pg_catalog.=) any (array['rotator', 'rotator_internal']::name[])
+        ) as o
+        cross join lateral pg_catalog.aclexplode(o.acl) as a
+        left join pg_catalog.pg_roles as r on r.oid operator(pg_catalog.=) a.grantee
+        where a.grantee operator(pg_catalog.<>) o.owner
+        union
+        select 'public'
+    loop
+        execute pg_catalog.format(
+            'revoke all on all tables in schema rotator, rotator_internal from %1$s; '
+            'revoke all on all sequences in schema rotator, rotator_internal from %1$s; '
+            'revoke all on all routines in schema rotator, rotator_internal from %1$s; '
+            'revoke all on schema rotator, rotator_internal from %1$s',
+            case when grantee operator(pg_catalog.=) 'public' then 'public' else pg_catalog.quote_ident(grantee) end);
+    end loop;
+end
+$ownership$;
+
+-- The owners themselves.
+grant usage on schema rotator, rotator_internal to rotator_owner, rotator_engine;
+grant execute on all routines in schema rotator, rotator_internal to rotator_owner, rotator_engine;
+grant select, insert, update, delete on all tables in schema rotator_internal to rotator_engine;
+grant usage on all sequences in schema rotator_internal to rotator_engine;
+grant select on all tables in schema rotator to rotator_engine;
+revoke update, delete, truncate on rotator_internal.audit_event from rotator_owner, rotator_engine;
+
+-- Anybody may ask who he is, and choose among the tenants his login role belongs to.
+grant usage on schema rotator to public;
+grant execute on function
+    rotator.current_tenant(), rotator.current_actor(), rotator.current_member_role(), rotator.current_time_zone(),
+    rotator.use_tenant(text, boolean)
+to public;
+
+-- Members of a tenant. Views are security_invoker, so reading them takes the columns below them as well.
+grant select, insert, update, delete on rotator.secrets to rotator_user;
+grant select on
+    rotator.alerts, rotator.audit_log, rotator.contacts, rotator.encryption_keys, rotator.notification_policies,
+    rotator.notifications, rotator.overview
+to rotator_user;
+grant select on
+    rotator_internal.alert, rotator_internal.audit_event, rotator_internal.contact, rotator_internal.notification,
+    rotator_internal.notification_policy, rotator_internal.recipient, rotator_internal.rotation, rotator_internal.secret
+to rotator_user;
+grant select (tenant_id, time_zone) on rotator_internal.tenant to rotator_user;
+grant select (tenant_id, id, purpose, version, status, created_at, activated_at, retired_at, destroyed_at)
+    on rotator_internal.encryption_key to rotator_user;
+grant execute on function
+    rotator_internal.open_field(uuid, text, uuid, bytea), rotator_internal.recipient_hint(text, text)
+to rotator_user;
+grant execute on function
+    rotator.register_secret(
+        text, text, timestamptz, interval, text, text, text, text, text, text, text, jsonb, text),
+    rotator.retire_secret(uuid, text),
+    rotator.search_secrets(text, text, text, integer, text, integer, uuid),
+    rotator.import_secrets(jsonb, boolean),
+    rotator.mark_rotated(uuid, timestamptz, timestamptz, text, text),
+    rotator.acknowledge(uuid, text, timestamptz),
+    rotator.set_contact(text, text, text),
+    rotator.add_notification_policy(integer, text, text, uuid),
+    rotator.remove_notification_policy(uuid),
+    rotator.add_member(text, text, text),
+    rotator.remove_member(text, text),
+    rotator.rotate_key(text, text)
+to rotator_user;
+
+-- Operators: everything a member may, in the tenant they use, and what is above tenants.
+grant rotator_user to rotator_admin;
+grant execute on function
+    rotator.create_tenant(text, text, text),
+    rotator.tick(timestamptz, integer),
+    rotator.enable_schedule(text),
+    rotator.disable_schedule(),
+    rotator.engine_status(),
+    rotator.doctor()
+to rotator_admin;
+grant execute on procedure rotator.run_tick() to rotator_admin;
+
+-- Auditors: the log of all tenants, nothing else.
+grant select on rotator.audit_log to rotator_auditor;
+grant select on rotator_internal.audit_event to rotator_auditor;
+
+-- The sidecar: the queue and the links, nothing else.
+grant execute on function
+    rotator.tick(timestamptz, integer),
+    rotator.claim_notifications(text, integer, interval),
+    rotator.complete_notification(uuid, uuid, text),
+    rotator.complete_notifications(jsonb),
+    rotator.fail_notification(uuid, uuid, text, text, interval),
+    rotator.release_notifications(uuid[]),
+    rotator.redeem_link(text, text, text, text, timestamptz, timestamptz),
+    rotator.engine_status()
+to rotator_sidecar;

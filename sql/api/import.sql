@@ -1,0 +1,180 @@
+-- Bulk registration: one call for many items, each on its own, so that a bad row doesn't stop the rest. With an
+-- external_id it is an upsert, which makes an import repeatable. Core: api/secret.sql.
+-- Covered by tests/tests/behaviour/import.rs.
+
+create or replace function rotator_internal.instant_from_text(field text, value text, zone text) returns timestamptz
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- A date without a zone means midnight where the tenant is, whatever the session's TimeZone.
+    if value ~ ':\d\d.*([zZ]|[+-]\d\d(:?\d\d)?)$' then
+        return value::timestamptz;
+    end if;
+    return value::timestamp at time zone zone;
+exception
+    when data_exception then
+        perform rotator_internal.guard(field, value);
+        perform rotator_internal.refuse('22023', format('%s is not a date', field), 'Write YYYY-MM-DD, or RFC 3339 with a time.');
+end
+$$;
+
+comment on function rotator_internal.instant_from_text(text, text, text) is
+    'A date, or a date and time, in the tenant''s zone unless it names its own; else 22023.';
+
+create or replace function rotator_internal.interval_from_text(field text, value text) returns interval
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return value::interval;
+exception
+    when data_exception then
+        perform rotator_internal.guard(field, value);
+        perform rotator_internal.refuse('22023', format('%s is not an interval', field), 'For example: 90 days, 1 month, 1 year.');
+end
+$$;
+
+comment on function rotator_internal.interval_from_text(text, text) is 'An interval in PostgreSQL''s notation; else 22023.';
+
+create or replace function rotator_internal.fields_from_item(
+    item jsonb, base rotator_internal.secret_fields, zone text) returns rotator_internal.secret_fields
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    f rotator_internal.secret_fields := base;
+    misfit text;
+begin
+    if jsonb_typeof(item) <> 'object' then
+        perform rotator_internal.refuse('22023', 'the item is not an object', 'Each item is {"name": …, "expiry_date": …}.');
+    end if;
+    select k.key into misfit
+    from jsonb_each(item) as k
+    where k.key <> all (array[
+        'name', 'provider_type', 'expiry_date', 'rotation_interval', 'owner_id', 'purpose', 'provider_ref', 'environment',
+        'priority', 'secondary_owner_id', 'team_lead_id', 'labels', 'external_id'])
+    limit 1;
+    if misfit is not null then
+        perform rotator_internal.guard('key', misfit);
+        perform rotator_internal.refuse(
+            '22023', format('unknown key %s', to_json(left(misfit, 63))), 'Keys are the argument names of rotator.register_secret.');
+    end if;
+    select k.key into misfit
+    from jsonb_each(item) as k
+    where k.key <> 'labels' and jsonb_typeof(k.value) in ('object', 'array', 'boolean')
+    limit 1;
+    if misfit is not null then
+        perform rotator_internal.refuse('22023', format('%s must be text', misfit), 'Only labels is an object.');
+    end if;
+
+    f.name := case when item ? 'name' then item ->> 'name' else f.name end;
+    f.provider_type := case when item ? 'provider_type' then item ->> 'provider_type' else f.provider_type end;
+    f.provider_ref := case when item ? 'provider_ref' then item ->> 'provider_ref' else f.provider_ref end;
+    f.purpose := case when item ? 'purpose' then item ->> 'purpose' else f.purpose end;
+    f.environment := case when item ? 'environment' then item ->> 'environment' else f.environment end;
+    f.priority := case when item ? 'priority' then item ->> 'priority' else f.priority end;
+    f.labels := case when item ? 'labels' then nullif(item -> 'labels', 'null') else f.labels end;
+    f.owner_id := case when item ? 'owner_id' then item ->> 'owner_id' else f.owner_id end;
+    f.secondary_owner_id :=
+        case when item ? 'secondary_owner_id' then item ->> 'secondary_owner_id' else f.secondary_owner_id end;
+    f.team_lead_id := case when item ? 'team_lead_id' then item ->> 'team_lead_id' else f.team_lead_id end;
+    f.external_id := case when item ? 'external_id' then item ->> 'external_id' else f.external_id end;
+    f.rotation_interval := case
+        when item ? 'rotation_interval'
+        then rotator_internal.interval_from_text('rotation_interval', item ->> 'rotation_interval')
+        else f.rotation_interval
+    end;
+    f.expiry_date := case
+        when item ? 'expiry_date' then rotator_internal.instant_from_text('expiry_date', item ->> 'expiry_date', zone)
+        else f.expiry_date
+    end;
+    return f;
+end
+$$;
+
+comment on function rotator_internal.fields_from_item(jsonb, rotator_internal.secret_fields, text) is
+    'An import item laid over what is stored; keys it doesn''t carry stay as they are. 22023 for an unknown key.';
+
+create or replace function rotator_internal.import_item(
+    tenant uuid, item_value jsonb, zone text, out id uuid, out action text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    stored rotator.secrets;
+    fields rotator_internal.secret_fields;
+begin
+    if item_value ->> 'external_id' is not null then
+        select s.* into stored
+        from rotator.secrets as s
+        where s.external_id = btrim(item_value ->> 'external_id') and s.status <> 'retired';
+    end if;
+    if stored.id is null then
+        id := rotator_internal.insert_secret(tenant, rotator_internal.fields_from_item(item_value, fields, zone));
+        action := 'created';
+        return;
+    end if;
+    fields := rotator_internal.fields_of(stored);
+    id := stored.id;
+    action := case
+        when rotator_internal.update_secret(
+            tenant, stored.id, fields, rotator_internal.fields_from_item(item_value, fields, zone))
+        then 'updated'
+        else 'unchanged'
+    end;
+end
+$$;
+
+comment on function rotator_internal.import_item(uuid, jsonb, text) is 'Registers one item, or changes the secret that has its external_id.';
+
+create or replace function rotator.import_secrets(items jsonb, dry_run boolean default false)
+returns table (item integer, id uuid, action text, error text)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+    tenant uuid := rotator_internal.require_role('editor', 'admin');
+    zone text := rotator_internal.zone_of(tenant);
+    element jsonb;
+    code text;
+begin
+    if items is null or jsonb_typeof(items) <> 'array' then
+        perform rotator_internal.refuse('22023', 'items must be a JSON array', 'For example: [{"name": "…", "expiry_date": "2027-01-31"}].');
+    end if;
+    item := 0;
+    for element in select e.value from jsonb_array_elements(items) as e loop
+        item := item + 1;
+        id := null;
+        action := null;
+        error := null;
+        begin
+            select i.id, i.action into id, action
+            from rotator_internal.import_item(tenant, element, zone) as i;
+            if dry_run then
+                -- Undo this item, and say what it would have been. (A code that ends in 000 would catch a whole class.)
+                raise exception using errcode = 'RT0DR';
+            end if;
+        exception
+            when sqlstate 'RT0DR' then
+                id := case when action = 'created' then null else id end;
+            when others then
+                get stacked diagnostics code = returned_sqlstate, error = message_text;
+                -- What is wrong with the row is told; what is wrong with us (no key, no memory) stops the import.
+                if code !~ '^(22|23|42501|PT4|RT001)' then
+                    raise;
+                end if;
+                id := null;
+                action := 'failed';
+        end;
+        return next;
+    end loop;
+end
+$$;
+
+comment on function rotator.import_secrets(jsonb, boolean) is
+    'Registers many: an array of objects with the argument names of register_secret. An item whose external_id is known '
+    'changes that secret. A bad item is reported as failed and doesn''t stop the rest; item counts from 1. dry_run reports '
+    'and keeps nothing. Dates without a zone are in the tenant''s. For editors and admins.';

@@ -1,0 +1,133 @@
+-- Acting by the link in a notification. The token is the right: 256 random bits of which only a hash is stored. Every
+-- attempt's link stays good until the cycle ends, 90 days at most; an action counts once a cycle, and showing changes
+-- nothing. Actions are the same as a member's: api/alert.sql, api/rotation.sql. Covered by tests/tests/behaviour/link.rs.
+
+create or replace function rotator_internal.link_page(l rotator_internal.link) returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object(
+        'state', case a.state when 'acknowledged' then 'acknowledged' else 'open' end,
+        'tenant', jsonb_build_object('slug', t.slug, 'name', t.name, 'time_zone', t.time_zone),
+        'secret', rotator_internal.secret_in_message(s) - '{id,provider_ref}'::text[],
+        'expiry_date', to_char(s.expiry_date at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+        'expiry_local', rotator_internal.local_time(s.expiry_date, t.time_zone),
+        'days_until_expiry', (s.expiry_date at time zone t.time_zone)::date - (now() at time zone t.time_zone)::date,
+        'cycle', s.cycle,
+        'needs_next_expiry_date', s.rotation_interval is null,
+        'acknowledged', case
+            when a.state = 'acknowledged'
+            then jsonb_build_object('by', a.acknowledged_by, 'at', rotator_internal.local_time(a.acknowledged_at, t.time_zone))
+        end)
+    from rotator_internal.tenant as t
+    join rotator_internal.secret as s on s.tenant_id = t.tenant_id and s.id = l.secret_id
+    left join rotator_internal.alert as a
+        on a.tenant_id = s.tenant_id and a.secret_id = s.id and a.cycle = s.cycle
+    where t.tenant_id = l.tenant_id
+$$;
+
+comment on function rotator_internal.link_page(rotator_internal.link) is 'What the page behind a link shows.';
+
+create or replace function rotator_internal.done_before(
+    secret rotator_internal.secret, wanted_cycle integer, wanted text) returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object(
+        'already', true, 'by', d.actor,
+        'at', rotator_internal.local_time(d.acted_at, rotator_internal.zone_of(secret.tenant_id)))
+    from (
+        select la.actor, la.acted_at
+        from rotator_internal.link_action as la
+        where la.tenant_id = secret.tenant_id and la.secret_id = secret.id
+          and la.cycle = wanted_cycle and la.action = wanted
+        union all
+        select a.acknowledged_by, a.acknowledged_at
+        from rotator_internal.alert as a
+        where wanted = 'acknowledge' and a.tenant_id = secret.tenant_id and a.secret_id = secret.id
+          and a.cycle = wanted_cycle and a.state = 'acknowledged'
+    ) as d
+    limit 1
+$$;
+
+comment on function rotator_internal.done_before(rotator_internal.secret, integer, text) is
+    'Who did this action in this cycle already, and when; null when nobody did.';
+
+create or replace function rotator.redeem_link(
+    token text,
+    action text,
+    note text default null,
+    via text default 'link',
+    until timestamptz default null,
+    next_expiry_date timestamptz default null) returns jsonb
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+    l rotator_internal.link;
+    locked rotator_internal.secret;
+    who text;
+    result jsonb;
+begin
+    if action is null or action not in ('show', 'acknowledge', 'rotated') then
+        perform rotator_internal.refuse('22023', 'unknown action', 'Choose acknowledge or rotated.');
+    elsif via is null or via not in ('link', 'slack', 'email') then
+        perform rotator_internal.refuse('22023', 'unknown via', 'It is link, slack or email.');
+    end if;
+    select x.* into l
+    from rotator_internal.link as x
+    join rotator_internal.tenant as t on t.tenant_id = x.tenant_id and t.status = 'active'
+    where x.token_hash = sha256(convert_to(coalesce(token, ''), 'UTF8'));
+    if l.token_hash is null then
+        perform rotator_internal.refuse('PT404', 'no such link', 'Open the link from the newest message about it.');
+    end if;
+
+    if action = 'show' then
+        select s.* into locked
+        from rotator_internal.secret as s
+        where s.tenant_id = l.tenant_id and s.id = l.secret_id;
+    else
+        locked := rotator_internal.lock_secret(l.tenant_id, l.secret_id);
+        -- A second press of the button, also of the one that ended the cycle.
+        result := rotator_internal.done_before(locked, l.cycle, action);
+        if result is not null then
+            return result;
+        end if;
+    end if;
+    if l.expires_at <= clock_timestamp() or locked.retired_at is not null or locked.cycle <> l.cycle then
+        perform rotator_internal.refuse(
+            'PT410',
+            case when locked.cycle <> l.cycle then 'it has been rotated since' else 'the link has expired' end,
+            'Nothing needs to be done by this link; a newer message has a newer one.');
+    end if;
+    if action = 'show' then
+        return rotator_internal.link_page(l);
+    end if;
+
+    select n.addressee into who
+    from rotator_internal.notification as n
+    where n.tenant_id = l.tenant_id and n.id = l.notification_id;
+    if action = 'acknowledge' then
+        perform rotator_internal.acknowledge(locked, note, until, who, via);
+        result := jsonb_build_object('action', action);
+    else
+        next_expiry_date := rotator_internal.rotate(locked, clock_timestamp(), next_expiry_date, null, note, who, via);
+        result := jsonb_build_object(
+            'action', action,
+            'next_expiry_date', to_char(next_expiry_date at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'next_expiry_local',
+            rotator_internal.local_time(next_expiry_date, rotator_internal.zone_of(l.tenant_id)));
+    end if;
+    insert into rotator_internal.link_action (tenant_id, secret_id, cycle, action, actor)
+    values (l.tenant_id, l.secret_id, l.cycle, redeem_link.action, who);
+    return result || jsonb_build_object(
+        'by', who, 'at', rotator_internal.local_time(clock_timestamp(), rotator_internal.zone_of(l.tenant_id)));
+end
+$$;
+
+comment on function rotator.redeem_link(text, text, text, text, timestamptz, timestamptz) is
+    'Acts by the token of a link, as whom the message was sent to: show (changes nothing), acknowledge or rotated. An '
+    'action repeated in its cycle returns already, by and at. Errors: PT404 unknown token, PT410 expired or of an older '
+    'cycle, 22023 when there is no interval and next_expiry_date is missing.';

@@ -1,0 +1,75 @@
+-- The native functions, compiled from extension/src: what SQL can't do safely or fast. They decide nothing. They belong
+-- to the superuser who installs (a C function of anybody else would hand out his rights) and are granted one by one in
+-- api/grants.sql. Covered by tests/tests/behaviour/native.rs, which compares this file with the library's symbols.
+
+create or replace function rotator_internal.library_version() returns text
+  language c stable strict parallel safe
+  as 'MODULE_PATHNAME', 'library_version_wrapper';
+
+create or replace function rotator_internal.library_preloaded() returns boolean
+  language c stable strict parallel safe
+  as 'MODULE_PATHNAME', 'library_preloaded_wrapper';
+
+create or replace function rotator_internal.uuid_v7() returns uuid
+  language c volatile strict parallel safe
+  as 'MODULE_PATHNAME', 'uuid_v7_wrapper';
+
+create or replace function rotator_internal.mint_token() returns text
+  language c volatile strict parallel safe
+  as 'MODULE_PATHNAME', 'mint_token_wrapper';
+
+-- not strict: a null hint means none
+create or replace function rotator_internal.refuse(code text, message text, hint text) returns void
+  language c volatile parallel safe
+  as 'MODULE_PATHNAME', 'refuse_wrapper';
+
+-- not strict: a null value is fine, a null field name must not switch the guard off
+create or replace function rotator_internal.guard(field text, value text) returns void
+  language c stable parallel safe
+  as 'MODULE_PATHNAME', 'guard_wrapper';
+
+create or replace function rotator_internal.seal_field(tenant uuid, label text, row_id uuid, plaintext text) returns bytea
+  language c volatile strict parallel unsafe
+  as 'MODULE_PATHNAME', 'seal_field_wrapper';
+
+create or replace function rotator_internal.open_field(tenant uuid, label text, row_id uuid, ciphertext bytea) returns text
+  language c stable strict parallel safe
+  as 'MODULE_PATHNAME', 'open_field_wrapper';
+
+create or replace function rotator_internal.try_open_field(tenant uuid, label text, row_id uuid, ciphertext bytea) returns text
+  language c stable strict parallel safe
+  as 'MODULE_PATHNAME', 'try_open_field_wrapper';
+
+create or replace function rotator_internal.blind_index(tenant uuid, label text, value text) returns bytea
+  language c stable strict parallel safe
+  as 'MODULE_PATHNAME', 'blind_index_wrapper';
+
+create or replace function rotator_internal.make_key(tenant uuid, key_id bigint, purpose text,
+    out wrapped_key bytea, out master_key_id text, out check_value bytea) returns record
+  language c volatile strict parallel unsafe
+  as 'MODULE_PATHNAME', 'make_key_wrapper';
+
+create or replace function rotator_internal.master_key_status() returns text
+  language c volatile strict parallel safe
+  as 'MODULE_PATHNAME', 'master_key_status_wrapper';
+
+create or replace function rotator_internal.wrapping_master_key_id() returns text
+  language c volatile strict parallel safe
+  as 'MODULE_PATHNAME', 'wrapping_master_key_id_wrapper';
+
+create or replace function rotator_internal.bind_tenant(tenant uuid, is_local boolean) returns void
+  language c volatile strict parallel unsafe
+  as 'MODULE_PATHNAME', 'bind_tenant_wrapper';
+
+create or replace function rotator_internal.bound_tenant() returns uuid
+  language c stable strict parallel restricted
+  as 'MODULE_PATHNAME', 'bound_tenant_wrapper';
+
+create or replace function rotator_internal.in_claims_mode() returns boolean
+  language c stable strict parallel restricted
+  as 'MODULE_PATHNAME', 'in_claims_mode_wrapper';
+
+-- null, or {tenant, subject, role} with null elements for absent ones
+create or replace function rotator_internal.claims() returns text[]
+  language c stable strict parallel restricted
+  as 'MODULE_PATHNAME', 'claims_wrapper';

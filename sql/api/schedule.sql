@@ -1,0 +1,47 @@
+-- The pg_cron job. It runs as whoever enables it, so that role must be able to log in and to use schema cron.
+-- Without pg_cron the sidecar ticks. Covered by tests/tests/behaviour/schedule.rs.
+
+create or replace function rotator.enable_schedule(cron text default '* * * * *') returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (select from pg_extension as e where e.extname = 'pg_cron') then
+        raise exception using
+            errcode = '55000', message = 'pg_cron is not installed in this database',
+            hint = 'create extension pg_cron; (it lives in the database that cron.database_name names), or let the '
+                'sidecar tick: rotator serve does when nobody else does.';
+    elsif not (select r.rolcanlogin from pg_roles as r where r.rolname = current_user) then
+        raise exception using
+            errcode = '55000', message = format('role %s can''t log in, so pg_cron could not run its job', current_user),
+            hint = 'Enable the schedule as a login role that is granted rotator_admin.';
+    elsif not has_schema_privilege('cron', 'usage') then
+        raise exception using
+            errcode = '42501', message = format('role %s may not use pg_cron', current_user),
+            hint = format('As a superuser: grant usage on schema cron to %I;', current_user);
+    elsif cron is null then
+        raise exception using errcode = '22023', message = 'cron is missing', hint = 'For example: * * * * *, each minute.';
+    end if;
+    -- Not known when this is created: pg_cron may come later. The job's name makes a second call replace the first.
+    execute 'select cron.schedule($1, $2, $3)' using 'rotator-tick', cron, 'call rotator.run_tick()';
+end
+$$;
+
+comment on function rotator.enable_schedule(text) is
+    'Makes the pg_cron job rotator-tick, which runs call rotator.run_tick() as the caller, by default each minute. The '
+    'caller needs LOGIN, usage on schema cron, and rotator_admin. A second call changes the times.';
+
+create or replace function rotator.disable_schedule() returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (select from pg_extension as e where e.extname = 'pg_cron') then
+        execute 'select cron.unschedule(j.jobid) from cron.job as j where j.jobname = $1 and j.username = current_user'
+        using 'rotator-tick';
+    end if;
+end
+$$;
+
+comment on function rotator.disable_schedule() is
+    'Removes the caller''s pg_cron job rotator-tick. drop extension doesn''t: rows of cron.job outlive it.';

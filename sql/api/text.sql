@@ -1,0 +1,45 @@
+-- What every text that comes in must be, before it is encrypted, stored or logged: no secret value (the guard), bounded,
+-- and without characters a reader can't see. Detector: extension/src/guard. Covered by tests/tests/behaviour/bad_input.rs.
+
+create or replace function rotator_internal.check_line(field text, value text, max_length integer default 256) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform rotator_internal.guard(field, value);
+    if value is null then
+        return null;
+    elsif length(value) > max_length or btrim(value) = '' then
+        perform rotator_internal.refuse(
+            '22023',
+            format('%s must be 1 to %s characters', field, max_length),
+            case when btrim(value) = '' then 'Leave it out, or give it a value.' else 'Shorten it; details belong in the purpose.' end);
+    elsif value ~ '[\u0001-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]' then
+        perform rotator_internal.refuse(
+            '22023',
+            format('%s contains a control or invisible character', field),
+            'Use visible characters on one line; such characters often come along when text is pasted.');
+    end if;
+    return btrim(value);
+end
+$$;
+
+comment on function rotator_internal.check_line(text, text, integer) is
+    'The value, trimmed, if it is one visible line that holds no secret; else RT001 or 22023.';
+
+create or replace function rotator_internal.check_text(field text, value text) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform rotator_internal.guard(field, value);
+    if length(value) > 10000 then
+        perform rotator_internal.refuse(
+            '22023', format('%s is longer than 10,000 characters', field), 'Keep the document elsewhere and link to it.');
+    end if;
+    return nullif(btrim(value), '');
+end
+$$;
+
+comment on function rotator_internal.check_text(text, text) is
+    'Free text of up to 10,000 characters that holds no secret, null when blank; else RT001 or 22023.';

@@ -1,0 +1,19 @@
+-- What pg_dump takes along: every table with a tenant's data and every sequence; not the engine's heartbeat.
+-- The script inserts no row into any of them, or a restore would meet it. Covered by tests/tests/behaviour/dump.rs.
+
+do $dump$
+declare
+    relation oid;
+begin
+    for relation in
+        select c.oid
+        from pg_catalog.pg_class as c
+        where c.relnamespace operator(pg_catalog.=) 'rotator_internal'::pg_catalog.regnamespace
+          and c.relkind operator(pg_catalog.=) any (array['r', 'S']::"char"[])
+          and c.relname operator(pg_catalog.<>) 'heartbeat'
+        order by c.oid
+    loop
+        perform pg_catalog.pg_extension_config_dump(relation, '');
+    end loop;
+end
+$dump$;

@@ -1,0 +1,129 @@
+//! What a tick costs: with 1,000 due among ten and a hundred thousand, with nothing due, and for a catch-up of a hundred
+//! thousand next to a plain insert of as many rows into an equally indexed table.
+//!
+//! Every round meets the same state: small ticks are rolled back, with a vacuum to remove what they left, and each
+//! catch-up has a copy of the database.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use rotator_tests::TestDb;
+use rotator_tests::bench::{Bar, Record, median, wall_seconds};
+use rotator_tests::scalar;
+
+const ROUNDS: usize = 7;
+const CATCH_UPS: usize = 5;
+const NAMES: [&str; 3] = [
+    "tick_growth_10k_100k",
+    "tick_idle_100k_ms",
+    "queue_vs_insert",
+];
+/// The first thousand are due then, the others a year later.
+const SOME_DUE: &str = "now() + interval '100 days'";
+const ALL_DUE: &str = "now() + interval '1000 days'";
+
+pub async fn run(record: &mut Record) -> Result<()> {
+    if !record.wants(&NAMES) {
+        return Ok(());
+    }
+    let small = registered(10_000).await?;
+    let mut large = registered(100_000).await?;
+    if record.wants(&NAMES[..2]) {
+        growth(record, &small, &large).await?;
+    }
+    if record.wants(&NAMES[2..]) {
+        // A database that somebody is connected to can't be copied.
+        large.admin = large.cluster.connect("postgres", "postgres").await?;
+        catch_up(record, &large.name).await?;
+    }
+    Ok(())
+}
+
+/// A database with this many secrets of a hundred owners, each of whom has a contact.
+async fn registered(count: usize) -> Result<TestDb> {
+    eprintln!("registering {count} secrets");
+    let db = TestDb::new().await?;
+    db.tenant("acme").await?;
+    db.admin
+        .batch_execute(&format!(
+            "select rotator.use_tenant('acme');
+             select rotator.set_contact('owner-' || n, 'console', 'owner ' || n) from generate_series(0, 99) as n;
+             insert into rotator.secrets (name, provider_type, owner_id, expiry_date, rotation_interval)
+             select 'credential-' || n, 'vault', 'owner-' || n % 100,
+                 now() + case when n <= 1000 then interval '100 days' else interval '500 days' end, '90 days'
+             from generate_series(1, {count}) as n;"
+        ))
+        .await?;
+    db.admin.batch_execute("vacuum (analyze)").await?;
+    Ok(db)
+}
+
+async fn growth(record: &mut Record, small: &TestDb, large: &TestDb) -> Result<()> {
+    let (mut few, mut many, mut idle) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        for (db, seconds) in [(small, &mut few), (large, &mut many)] {
+            db.admin.batch_execute("begin").await?;
+            let before = Instant::now();
+            let sql = format!("select (rotator.tick({SOME_DUE}) ->> 'queued')::bigint");
+            let queued: i64 = scalar(&db.admin, &sql, &[]).await?;
+            let spent = before.elapsed().as_secs_f64();
+            ensure!(queued == 1000, "{queued} were queued, not 1,000");
+            db.admin.batch_execute("rollback").await?;
+            db.admin.batch_execute("vacuum").await?;
+            if round > 0 {
+                seconds.push(spent); // the first is to warm up
+            }
+        }
+        let spent = wall_seconds(&large.admin, "select rotator.tick()").await?;
+        if round > 0 {
+            idle.push(spent * 1000.0);
+        }
+    }
+    let (few, many) = (median(&mut few) * 1000.0, median(&mut many) * 1000.0);
+    let detail = format!(
+        "1,000 due: {few:.1} ms of 10,000, {many:.1} ms of 100,000; medians of {ROUNDS}, interleaved"
+    );
+    record.add(NAMES[0], many / few, "ratio", Bar::AtMost(2.0), &detail)?;
+    let detail =
+        format!("a tick that finds nothing due among 100,000, commit included; median of {ROUNDS}");
+    record.add(NAMES[1], median(&mut idle), "ms", Bar::AtMost(5.0), &detail)
+}
+
+/// Each round in a fresh copy of the loaded database, in committed ticks of the size that pg_cron's run uses.
+async fn catch_up(record: &mut Record, loaded: &str) -> Result<()> {
+    let (mut queueing, mut inserting) = (Vec::new(), Vec::new());
+    for _ in 0..CATCH_UPS {
+        let db = TestDb::copy_of(loaded).await?;
+        db.admin
+            .batch_execute("create table plain (like rotator_internal.notification including indexes); checkpoint")
+            .await?;
+        let mut more = true;
+        let before = Instant::now();
+        while more {
+            let sql = format!("select (rotator.tick({ALL_DUE}) ->> 'more')::boolean");
+            more = scalar(&db.admin, &sql, &[]).await?;
+        }
+        queueing.push(before.elapsed().as_secs_f64());
+        let queued: i64 = scalar(
+            &db.admin,
+            "select count(*) from rotator_internal.notification where state = 'queued'",
+            &[],
+        )
+        .await?;
+        ensure!(queued == 100_000, "{queued} were queued, not 100,000");
+        let insert = "insert into plain select * from rotator_internal.notification";
+        inserting.push(wall_seconds(&db.admin, insert).await?);
+    }
+    let (queueing, inserting) = (median(&mut queueing), median(&mut inserting));
+    let detail = format!(
+        "100,000 reminders with alerts, audit and calendar {queueing:.2} s, insert … select {inserting:.2} s; \
+         medians of {CATCH_UPS}, interleaved"
+    );
+    record.add(
+        NAMES[2],
+        queueing / inserting,
+        "ratio",
+        Bar::AtMost(6.0),
+        &detail,
+    )
+}

@@ -1,0 +1,32 @@
+//! `make bench`: every number that the project promises, measured against a private cluster.
+//!
+//! Usage: bench RESULTS.jsonl [FILTER], with `ROTATOR_CLUSTER` naming the cluster (scripts/bench.sh does all that). One
+//! module a subject; what they share is `rotator_tests::bench`.
+
+mod calendar;
+mod crypto;
+mod delivery;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use rotator_tests::bench::Record;
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let mut arguments = std::env::args().skip(1);
+    let results: PathBuf = arguments
+        .next()
+        .context("usage: bench RESULTS.jsonl [FILTER]")?
+        .into();
+    let mut record = Record::new(&results, &arguments.next().unwrap_or_default())?;
+    crypto::run(&mut record).await?;
+    calendar::run(&mut record).await?;
+    delivery::run(&mut record).await?;
+    if record.missed() > 0 {
+        eprintln!("{} missed the bar", record.missed());
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}

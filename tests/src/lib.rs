@@ -1,0 +1,30 @@
+//! The harness of the behaviour tests: a throwaway PostgreSQL, the real sidecar, and peers on loopback.
+//!
+//! [`cluster`] runs servers through `scripts/private_pg.sh`; [`database`] gives each test a database of its own, copied
+//! from a template; [`sidecar`] starts the real `rotator` binary; [`slack`] and [`smtp`] are the far ends, which record
+//! what they got and fail on demand; [`patience`] waits for events. The tests themselves, one module a behaviour, are
+//! in `tests/behaviour/`. `make test` runs them all; while developing, `scripts/dev-cluster.sh` once and then
+//! `cargo test --release -p rotator-tests NAME`.
+
+pub mod bench;
+pub mod cluster;
+pub mod database;
+pub mod patience;
+pub mod scratch;
+pub mod sidecar;
+pub mod slack;
+pub mod smtp;
+
+pub use cluster::{Cluster, Options};
+pub use database::{Role, TestDb, refused, scalar};
+pub use patience::{eventually, until};
+pub use sidecar::{Cli, Sidecar};
+
+/// A count for a test that is meaningful at any size: all of it in `make soak`, a tenth otherwise.
+pub fn scaled(full: usize) -> usize {
+    if std::env::var_os("ROTATOR_SOAK").is_some() {
+        full
+    } else {
+        full.div_ceil(10)
+    }
+}
