@@ -11,7 +11,7 @@ name=bench-$$
 "$ROOT/scripts/setup.sh" test
 choose_postgres
 "$ROOT/scripts/build.sh"
-cargo_locked build --release -p rotator-tests --bin bench
+run_cargo build "${LOCKED[@]}" --release -p rotator-tests --bin bench
 install_private
 trap 'remove_family "$name"' EXIT
 trap 'exit 130' INT

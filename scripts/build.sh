@@ -11,7 +11,7 @@ if [[ $part != sidecar ]]; then
   choose_postgres
   has_headers "$PG_CONFIG" || die "PostgreSQL $PG has no headers" "apt-get install postgresql-server-dev-$PG"
   say "building the extension for PostgreSQL $PG ($PG_CONFIG)"
-  PGRX_PG_CONFIG_PATH=$PG_CONFIG cargo_locked build --release -p rotator-extension --lib --features "pg$PG"
+  PGRX_PG_CONFIG_PATH=$PG_CONFIG run_cargo build "${LOCKED[@]}" --release -p rotator-extension --lib --features "pg$PG"
   mkdir -p "$TARGET/lib/pg$PG"
   if ! cmp -s "$TARGET/release/librotator.so" "$TARGET/lib/pg$PG/rotator.so"; then
     # A new file, not the old one rewritten: a server that runs from the old one keeps it.
@@ -22,5 +22,5 @@ fi
 
 if [[ $part != extension ]]; then
   say "building the rotator binary"
-  cargo_locked build --release -p rotator-sidecar --bin rotator
+  run_cargo build "${LOCKED[@]}" --release -p rotator-sidecar --bin rotator
 fi

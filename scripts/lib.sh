@@ -67,13 +67,15 @@ choose_postgres() {
   export PG PG_CONFIG
 }
 
-# Cargo with the lock file where there is one: what is tested is what is shipped.
-cargo_locked() {
-  local verb=$1
-  shift
+# What is tested is what is shipped: with the lock file where there is one.
+LOCKED=()
+# shellcheck disable=SC2034 # for the scripts that source this
+if [[ -f $ROOT/Cargo.lock ]]; then LOCKED=(--locked); fi
+
+# Cargo, in the checkout.
+run_cargo() {
   command -v cargo >/dev/null 2>&1 || die "cargo not found" "scripts/setup.sh says how to get Rust"
-  if [[ -f $ROOT/Cargo.lock ]]; then set -- --locked "$@"; fi
-  (cd "$ROOT" && cargo "$verb" "$@")
+  (cd "$ROOT" && cargo "$@")
 }
 
 # Waits until COMMAND succeeds: wait_for SECONDS COMMAND…

@@ -7,11 +7,11 @@ source "$(dirname "$0")/lib.sh"
 choose_postgres
 
 say "cargo fmt"
-(cd "$ROOT" && cargo fmt --all --check)
+run_cargo fmt --all --check
 say "cargo clippy, extension for PostgreSQL $PG"
-PGRX_PG_CONFIG_PATH=$PG_CONFIG cargo_locked clippy --release -p rotator-extension --features "pg$PG" --all-targets -- -D warnings
+PGRX_PG_CONFIG_PATH=$PG_CONFIG run_cargo clippy "${LOCKED[@]}" --release -p rotator-extension --features "pg$PG" --all-targets -- -D warnings
 say "cargo clippy, sidecar and tests"
-cargo_locked clippy --release -p rotator-sidecar -p rotator-tests --all-targets -- -D warnings
+run_cargo clippy "${LOCKED[@]}" --release -p rotator-sidecar -p rotator-tests --all-targets -- -D warnings
 if command -v shellcheck >/dev/null; then
   say "shellcheck"
   (cd "$ROOT" && shellcheck -S warning -x -P scripts scripts/*.sh .ci/run)

@@ -117,8 +117,11 @@ free_port() {
   die "no free port found on 127.0.0.1"
 }
 
-# One line for a master key file; the sidecar's `rotator keys new-master` prints the same.
-new_master_key() { printf '%s:%s\n' "$1" "$(head -c 32 /dev/urandom | base64 -w 0)"; }
+# One line for a master key file, its id made of a cluster's name; `rotator keys new-master` prints the like.
+new_master_key() {
+  local id=${1//[^a-z0-9-]/-}
+  printf '%s:%s\n' "${id:0:64}" "$(head -c 32 /dev/urandom | base64 -w 0)"
+}
 
 create_cluster() {
   local name=$1 cron_database=postgres key=yes clock=no extra=() preload=rotator

@@ -21,11 +21,11 @@ run_suite() {
   say "$title"
   if cargo nextest --version >/dev/null 2>&1; then
     run=(nextest run --config-file "$ROOT/tests/nextest.toml" --no-fail-fast --no-tests pass --test-threads "$threads"
-      --release "$@" ${T:+"$T"})
+      "${LOCKED[@]}" --release "$@" ${T:+"$T"})
   else
-    run=(test --no-fail-fast --release "$@" -- --test-threads "$threads" ${T:+"$T"})
+    run=(test --no-fail-fast "${LOCKED[@]}" --release "$@" -- --test-threads "$threads" ${T:+"$T"})
   fi
-  cargo_locked "${run[@]}" 2>&1 | tee "$log" || status=$?
+  run_cargo "${run[@]}" 2>&1 | tee "$log" || status=$?
   # nextest: "Summary [ 1.0s] 9 tests run: 7 passed (1 slow), 2 failed"; cargo test: "test result: ok. 9 passed; 0 failed".
   read -r ok bad < <(sed 's/\x1b\[[0-9;]*m//g' "$log" | awk '
     /^ *Summary \[/ && match($0, /[0-9]+(\/[0-9]+)? tests? run: [0-9]+ passed/) {

@@ -23,7 +23,9 @@ impl SqlState {
     /// Reads a SQLSTATE given by SQL; class 00 (success), 01 (warning) and 02 (no data) are no errors.
     pub fn parse(code: &[u8]) -> Option<SqlState> {
         let code: [u8; 5] = code.try_into().ok()?;
-        let well_formed = code.iter().all(|c| c.is_ascii_digit() || c.is_ascii_uppercase());
+        let well_formed = code
+            .iter()
+            .all(|c| c.is_ascii_digit() || c.is_ascii_uppercase());
         let is_error = !matches!(&code[..2], b"00" | b"01" | b"02");
         (well_formed && is_error).then_some(SqlState(code))
     }
@@ -146,7 +148,16 @@ mod tests {
     #[test]
     fn parses_only_error_states() {
         assert_eq!(SqlState::parse(b"PT404"), Some(SqlState(*b"PT404")));
-        for bad in [&b"00000"[..], b"01000", b"02000", b"pt404", b"PT40", b"PT4040", b"", b"PT 04"] {
+        for bad in [
+            &b"00000"[..],
+            b"01000",
+            b"02000",
+            b"pt404",
+            b"PT40",
+            b"PT4040",
+            b"",
+            b"PT 04",
+        ] {
             assert_eq!(SqlState::parse(bad), None);
         }
     }
@@ -154,14 +165,22 @@ mod tests {
     #[test]
     fn every_failure_has_a_hint() {
         let all = [
-            Failure::LooksLikeSecret { field: "name".into(), rule: "jwt" },
-            Failure::MasterKeyUnavailable { problem: "x".into() },
+            Failure::LooksLikeSecret {
+                field: "name".into(),
+                rule: "jwt",
+            },
+            Failure::MasterKeyUnavailable {
+                problem: "x".into(),
+            },
             Failure::NotAuthentic,
             Failure::KeyUnknown { key_id: 1 },
             Failure::KeyDestroyed { key_id: 1 },
             Failure::NoActiveKey { purpose: "data" },
             Failure::KeyExhausted { key_id: 1 },
-            Failure::BadArgument { problem: "x".into(), hint: "y" },
+            Failure::BadArgument {
+                problem: "x".into(),
+                hint: "y",
+            },
             Failure::OutOfMemory,
             Failure::NoEntropy,
             Failure::Internal { what: "x" },

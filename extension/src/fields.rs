@@ -15,12 +15,18 @@ impl From<NotAuthentic> for Failure {
     }
 }
 
-const WRONG_KIND: Failure = Failure::Internal { what: "a key in the cache has another purpose than asked for" };
+const WRONG_KIND: Failure = Failure::Internal {
+    what: "a key in the cache has another purpose than asked for",
+};
 
 /// The first three arguments that all field functions share.
 #[inline]
 fn place<'a>(call: &Call<'a>) -> Place<'a> {
-    Place { tenant: call.uuid(0), label: call.utf8(1), row_id: call.uuid(2) }
+    Place {
+        tenant: call.uuid(0),
+        label: call.utf8(1),
+        row_id: call.uuid(2),
+    }
 }
 
 #[inline]
@@ -28,8 +34,12 @@ fn open(call: &Call<'_>) -> Outcome {
     let place = place(call);
     let envelope = Envelope::parse(call.bytes(3))?;
     with_key(envelope.key_id(), place.tenant, Purpose::Data, |entry| {
-        let Material::Data(cipher) = &entry.material else { return Err(WRONG_KIND) };
-        text_filled(envelope.len(), |plaintext| Ok(envelope.open_into(cipher, place, plaintext)?))
+        let Material::Data(cipher) = &entry.material else {
+            return Err(WRONG_KIND);
+        };
+        text_filled(envelope.len(), |plaintext| {
+            Ok(envelope.open_into(cipher, place, plaintext)?)
+        })
     })
 }
 
@@ -37,7 +47,9 @@ native_function!(open_field, open);
 
 native_function!(try_open_field, |call| {
     match open(call) {
-        Err(Failure::NotAuthentic | Failure::KeyUnknown { .. } | Failure::KeyDestroyed { .. }) => Ok(None),
+        Err(Failure::NotAuthentic | Failure::KeyUnknown { .. } | Failure::KeyDestroyed { .. }) => {
+            Ok(None)
+        }
         outcome => outcome,
     }
 });
@@ -51,9 +63,13 @@ native_function!(seal_field, |call| {
         if !entry.count_sealed() {
             return Err(Failure::KeyExhausted { key_id });
         }
-        let Material::Data(cipher) = &entry.material else { return Err(WRONG_KIND) };
+        let Material::Data(cipher) = &entry.material else {
+            return Err(WRONG_KIND);
+        };
         bytea_filled(plaintext.len() + OVERHEAD, |envelope| {
-            Ok(seal_into(cipher, key_id, &nonce, place, plaintext, envelope)?)
+            Ok(seal_into(
+                cipher, key_id, &nonce, place, plaintext, envelope,
+            )?)
         })
     })
 });
@@ -62,7 +78,9 @@ native_function!(blind_index, |call| {
     let (tenant, label, value) = (call.uuid(0), call.utf8(1), call.text(2));
     let key_id = active_key(tenant, Purpose::Index)?;
     with_key(key_id, tenant, Purpose::Index, |entry| {
-        let Material::Index(key) = &entry.material else { return Err(WRONG_KIND) };
+        let Material::Index(key) = &entry.material else {
+            return Err(WRONG_KIND);
+        };
         bytea(&blind_index::blind_index(key, label, &value))
     })
 });

@@ -19,6 +19,10 @@ pub fn note_loading() -> bool {
     preloaded
 }
 
-native_function!(library_version, |_call| text(env!("CARGO_PKG_VERSION").as_bytes()));
+native_function!(library_version, |_call| text(
+    env!("CARGO_PKG_VERSION").as_bytes()
+));
 
-native_function!(library_preloaded, |_call| Ok(Some(pg_sys::Datum::from(PRELOADED.load(Ordering::Relaxed)))));
+native_function!(library_preloaded, |_call| Ok(Some(pg_sys::Datum::from(
+    PRELOADED.load(Ordering::Relaxed)
+))));

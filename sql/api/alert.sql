@@ -39,7 +39,7 @@ begin
         acknowledged_at = case when a.state = 'acknowledged' then a.acknowledged_at else clock_timestamp() end,
         acknowledged_by = case when a.state = 'acknowledged' then a.acknowledged_by else acknowledge.actor end,
         acknowledged_until = ends
-    where a.tenant_id = taken.tenant_id and a.id = taken.id
+    where a.tenant_id = taken.tenant_id and a.secret_id = taken.secret_id and a.cycle = taken.cycle
     returning a.* into taken;
     perform rotator_internal.record_event(
         secret.tenant_id, 'alert.acknowledged', 'secret', secret.id::text,

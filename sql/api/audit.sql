@@ -2,28 +2,36 @@
 -- in bulk (api/tick.sql). Table and triggers: schema/audit.sql. Covered by tests/tests/behaviour/audit.rs.
 
 create or replace function rotator_internal.current_source() returns text
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select case
-        when rotator_internal.in_claims_mode() then 'api'
-        when current_setting('application_name') = 'rotator-cli' then 'cli'
-        else 'sql'
-    end
+begin
+    return (
+        select case
+            when rotator_internal.in_claims_mode() then 'api'
+            when current_setting('application_name') = 'rotator-cli' then 'cli'
+            else 'sql'
+        end
+    );
+end
 $$;
 
 comment on function rotator_internal.current_source() is 'Through what a change came: api, cli or sql.';
 
 create or replace function rotator_internal.current_request_id() returns text
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+begin
     -- Not parsed as JSON: a malformed header must not fail the change that it came with.
-    select case
-        when rotator_internal.in_claims_mode()
-        then substring(
-            current_setting('request.headers', true) from '"x-request-id"\s*:\s*"([A-Za-z0-9._:-]{1,128})"')
-    end
+    return (
+        select case
+            when rotator_internal.in_claims_mode()
+            then substring(
+                current_setting('request.headers', true) from '"x-request-id"[[:space:]]*:[[:space:]]*"([A-Za-z0-9._:-]{1,128})"')
+        end
+    );
+end
 $$;
 
 comment on function rotator_internal.current_request_id() is 'The X-Request-Id of a request through PostgREST or the REST API.';
@@ -36,9 +44,10 @@ create or replace function rotator_internal.record_event(
     changes jsonb default '{}',
     actor text default null,
     source text default null) returns void
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+begin
     insert into rotator_internal.audit_event (tenant_id, actor, source, action, entity, entity_id, changes, request_id)
     values (
         record_event.tenant,
@@ -48,7 +57,8 @@ as $$
         record_event.entity,
         record_event.entity_id,
         coalesce(record_event.changes, '{}'),
-        rotator_internal.current_request_id())
+        rotator_internal.current_request_id());
+end
 $$;
 
 comment on function rotator_internal.record_event(uuid, text, text, text, jsonb, text, text) is

@@ -3,10 +3,14 @@
 -- first, and a tick skips rows that are taken. Covered by tests/tests/behaviour/calendar.rs.
 
 create or replace function rotator_internal.add_in_zone(start timestamptz, step interval, zone text) returns timestamptz
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select ((start at time zone zone) + step) at time zone zone
+begin
+    return (
+        select ((start at time zone zone) + step) at time zone zone
+    );
+end
 $$;
 
 comment on function rotator_internal.add_in_zone(timestamptz, interval, text) is
@@ -49,24 +53,6 @@ end;
 comment on function rotator_internal.policies_of(uuid, uuid) is
     'The policies that apply to a secret: its own, else the tenant''s default.';
 
-create or replace view rotator_internal.reminder
-with (security_invoker = true)
-as
-select
-    s.tenant_id,
-    s.id as secret_id,
-    p.lead_time_days,
-    rotator_internal.lead_instant(s.expiry_date, p.lead_time_days, s.rotation_interval, t.time_zone) as due_at,
-    p.channel,
-    p.recipient_id
-from rotator_internal.secret as s
-join rotator_internal.tenant as t on t.tenant_id = s.tenant_id and t.status = 'active'
-cross join lateral rotator_internal.policies_of(s.tenant_id, s.id) as p
-where s.retired_at is null;
-
-comment on view rotator_internal.reminder is
-    'Every reminder that the policies ask for, past and to come, of secrets that are in use.';
-
 create or replace function rotator_internal.upcoming(
     tenant uuid,
     secret uuid,
@@ -75,20 +61,23 @@ create or replace function rotator_internal.upcoming(
     zone text,
     out soon_at timestamptz,
     out next_event_at timestamptz)
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+begin
     -- The most urgent reminder that has passed is looked at by the next tick, which queues it unless it was queued
     -- before; without one, the first to come.
     select
         coalesce(min(r.due_at) filter (where r.lead_time_days >= 0), expiry),
         coalesce(max(r.due_at) filter (where r.due_at <= clock_timestamp()), min(r.due_at))
+    into soon_at, next_event_at
     from (
         select
             p.lead_time_days,
             rotator_internal.lead_instant(expiry, p.lead_time_days, upcoming.rotation_interval, zone) as due_at
         from rotator_internal.policies_of(tenant, secret) as p
-    ) as r
+    ) as r;
+end
 $$;
 
 comment on function rotator_internal.upcoming(uuid, uuid, timestamptz, interval, text) is

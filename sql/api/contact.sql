@@ -18,14 +18,15 @@ begin
     if hint is null then
         perform rotator_internal.refuse(
             '22023', 'unknown channel', 'Channels are slack, email, pagerduty, webhook and console.');
+    -- No backslash: how a string constant reads one is the caller's to set (standard_conforming_strings).
     elsif address is null or length(address) > 2000 or not (case channel
         when 'slack' then
-            address ~ '^(#[^\s[:cntrl:]#@,]{1,80}|[CDGUW][A-Z0-9]{5,20}|https://hooks\.slack\.com/[A-Za-z0-9/_-]{1,200})$'
+            address ~ '^(#[^[:space:][:cntrl:]#@,]{1,80}|[CDGUW][A-Z0-9]{5,20}|https://hooks[.]slack[.]com/[A-Za-z0-9/_-]{1,200})$'
         when 'email' then
             length(address) <= 254
-            and address ~ '^[A-Za-z0-9.!#$%&''*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$'
+            and address ~ '^[A-Za-z0-9.!#$%&''*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$'
         when 'pagerduty' then address ~ '^[A-Za-z0-9]{32}$'
-        when 'webhook' then address ~ '^https://[^\s[:cntrl:]@/]+(/[^\s[:cntrl:]]*)?$'
+        when 'webhook' then address ~ '^https://[^[:space:][:cntrl:]@/]+(/[^[:space:][:cntrl:]]*)?$'
         when 'console' then length(address) between 1 and 255 and address !~ '[[:cntrl:]]'
     end) then
         perform rotator_internal.refuse('22023', format('that is no %s recipient', channel), hint);
@@ -36,16 +37,20 @@ $$;
 comment on function rotator_internal.check_address(text, text) is 'Raises 22023 unless the address has its channel''s shape.';
 
 create or replace function rotator_internal.recipient_hint(channel text, address text) returns text
-language sql immutable strict parallel safe
+language plpgsql immutable strict parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-    select case
-        when channel = 'email' then '…@' || split_part(address, '@', 2)
-        when address like 'https://%' then split_part(split_part(address, '//', 2), '/', 1) || '/…' || right(address, 4)
-        when channel = 'console' then address
-        when address like '#%' then '#' || left(substr(address, 2), 2) || '…'
-        else left(address, 1) || '…' || right(address, 3)
-    end
+begin
+    return (
+        select case
+            when channel = 'email' then '…@' || split_part(address, '@', 2)
+            when address like 'https://%' then split_part(split_part(address, '//', 2), '/', 1) || '/…' || right(address, 4)
+            when channel = 'console' then address
+            when address like '#%' then '#' || left(substr(address, 2), 2) || '…'
+            else left(address, 1) || '…' || right(address, 3)
+        end
+    );
+end
 $$;
 
 comment on function rotator_internal.recipient_hint(text, text) is 'What may be shown of an address: enough to recognise it.';
@@ -100,7 +105,7 @@ begin
 
     insert into rotator_internal.contact as c (tenant_id, owner_id, channel, recipient_id)
     values (target, owner, set_contact.channel, rotator_internal.intern_recipient(target, set_contact.channel, recipient))
-    on conflict on constraint contact_tenant_id_owner_id_channel_key do update
+    on conflict on constraint contact_pkey do update
     set recipient_id = excluded.recipient_id
     returning c.id into made;
 

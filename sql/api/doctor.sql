@@ -2,26 +2,30 @@
 -- asks before it takes over the tick. Covered by tests/tests/behaviour/doctor.rs.
 
 create or replace function rotator.engine_status() returns jsonb
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_build_object(
-        'extension_version', (select e.extversion from pg_extension as e where e.extname = 'rotator'),
-        'library_version', rotator_internal.library_version(),
-        'last_tick_at', (select h.last_tick_at from rotator_internal.heartbeat as h),
-        'seconds_since_tick', (
-            select extract(epoch from clock_timestamp() - h.last_tick_at)::bigint from rotator_internal.heartbeat as h),
-        'queued', q.queued,
-        'oldest_due_seconds', q.oldest_due_seconds,
-        'dead', (select count(*) from rotator_internal.notification as n where n.state = 'dead'))
-    from (
-        select
-            count(*) filter (where n.state <> 'leased') as queued,
-            extract(epoch from clock_timestamp() - min(n.available_at)
-                filter (where n.available_at <= clock_timestamp()))::bigint as oldest_due_seconds
-        from rotator_internal.notification as n
-        where n.state in ('queued', 'retry', 'leased')
-    ) as q
+begin
+    return (
+        select jsonb_build_object(
+            'extension_version', (select e.extversion from pg_extension as e where e.extname = 'rotator'),
+            'library_version', rotator_internal.library_version(),
+            'last_tick_at', (select h.last_tick_at from rotator_internal.heartbeat as h),
+            'seconds_since_tick', (
+                select extract(epoch from clock_timestamp() - h.last_tick_at)::bigint from rotator_internal.heartbeat as h),
+            'queued', q.queued,
+            'oldest_due_seconds', q.oldest_due_seconds,
+            'dead', (select count(*) from rotator_internal.notification as n where n.state = 'dead'))
+        from (
+            select
+                count(*) filter (where n.state <> 'leased') as queued,
+                extract(epoch from clock_timestamp() - min(n.available_at)
+                    filter (where n.available_at <= clock_timestamp()))::bigint as oldest_due_seconds
+            from rotator_internal.notification as n
+            where n.state in ('queued', 'retry', 'leased')
+        ) as q
+    );
+end
 $$;
 
 comment on function rotator.engine_status() is

@@ -4,26 +4,34 @@
 -- Covered by tests/tests/behaviour/{tenancy,claims}.rs.
 
 create or replace function rotator_internal.find_tenant(reference text) returns uuid
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select t.tenant_id
-    from rotator_internal.tenant as t
-    where t.status = 'active'
-      and case
-          when reference ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
-          then t.tenant_id = reference::uuid
-          else t.slug = reference
-      end
+begin
+    return (
+        select t.tenant_id
+        from rotator_internal.tenant as t
+        where t.status = 'active'
+          and case
+              when reference ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+              then t.tenant_id = reference::uuid
+              else t.slug = reference
+          end
+    );
+end
 $$;
 
 comment on function rotator_internal.find_tenant(text) is 'The active tenant with this slug or id; null when there is none.';
 
 create or replace function rotator_internal.is_operator() returns boolean
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select not rotator_internal.in_claims_mode() and pg_has_role(session_user, 'rotator_admin', 'member')
+begin
+    return (
+        select not rotator_internal.in_claims_mode() and pg_has_role(session_user, 'rotator_admin', 'member')
+    );
+end
 $$;
 
 comment on function rotator_internal.is_operator() is
@@ -87,38 +95,54 @@ comment on function rotator_internal.identity() is
     'Tenant, actor and role of this session. Without a role there is no tenant either.';
 
 create or replace function rotator.current_tenant() returns uuid
-language sql stable parallel restricted security definer
+language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select i.tenant from rotator_internal.identity() as i
+begin
+    return (
+        select i.tenant from rotator_internal.identity() as i
+    );
+end
 $$;
 
 comment on function rotator.current_tenant() is 'The tenant this session acts for; null when none, and then nothing is visible.';
 
 create or replace function rotator.current_actor() returns text
-language sql stable parallel restricted security definer
+language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select i.actor from rotator_internal.identity() as i
+begin
+    return (
+        select i.actor from rotator_internal.identity() as i
+    );
+end
 $$;
 
 comment on function rotator.current_actor() is
     'Who is asking: the subject of the verified claims, or `db:` and the login role. The audit log records this.';
 
 create or replace function rotator.current_member_role() returns text
-language sql stable parallel restricted security definer
+language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select i.role from rotator_internal.identity() as i
+begin
+    return (
+        select i.role from rotator_internal.identity() as i
+    );
+end
 $$;
 
 comment on function rotator.current_member_role() is 'viewer, editor, auditor or admin in the current tenant; null when none.';
 
 create or replace function rotator.current_time_zone() returns text
-language sql stable parallel restricted security definer
+language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select t.time_zone from rotator_internal.tenant as t where t.tenant_id = rotator.current_tenant()
+begin
+    return (
+        select t.time_zone from rotator_internal.tenant as t where t.tenant_id = rotator.current_tenant()
+    );
+end
 $$;
 
 comment on function rotator.current_time_zone() is

@@ -8,7 +8,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- A date without a zone means midnight where the tenant is, whatever the session's TimeZone.
-    if value ~ ':\d\d.*([zZ]|[+-]\d\d(:?\d\d)?)$' then
+    if value ~ ':[0-9]{2}.*([zZ]|[+-][0-9]{2}(:?[0-9]{2})?)$' then
         return value::timestamptz;
     end if;
     return value::timestamp at time zone zone;

@@ -3,51 +3,59 @@
 -- nothing. Actions are the same as a member's: api/alert.sql, api/rotation.sql. Covered by tests/tests/behaviour/link.rs.
 
 create or replace function rotator_internal.link_page(l rotator_internal.link) returns jsonb
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_build_object(
-        'state', case a.state when 'acknowledged' then 'acknowledged' else 'open' end,
-        'tenant', jsonb_build_object('slug', t.slug, 'name', t.name, 'time_zone', t.time_zone),
-        'secret', rotator_internal.secret_in_message(s) - '{id,provider_ref}'::text[],
-        'expiry_date', to_char(s.expiry_date at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-        'expiry_local', rotator_internal.local_time(s.expiry_date, t.time_zone),
-        'days_until_expiry', (s.expiry_date at time zone t.time_zone)::date - (now() at time zone t.time_zone)::date,
-        'cycle', s.cycle,
-        'needs_next_expiry_date', s.rotation_interval is null,
-        'acknowledged', case
-            when a.state = 'acknowledged'
-            then jsonb_build_object('by', a.acknowledged_by, 'at', rotator_internal.local_time(a.acknowledged_at, t.time_zone))
-        end)
-    from rotator_internal.tenant as t
-    join rotator_internal.secret as s on s.tenant_id = t.tenant_id and s.id = l.secret_id
-    left join rotator_internal.alert as a
-        on a.tenant_id = s.tenant_id and a.secret_id = s.id and a.cycle = s.cycle
-    where t.tenant_id = l.tenant_id
+begin
+    return (
+        select jsonb_build_object(
+            'state', case a.state when 'acknowledged' then 'acknowledged' else 'open' end,
+            'tenant', jsonb_build_object('slug', t.slug, 'name', t.name, 'time_zone', t.time_zone),
+            'secret', rotator_internal.secret_in_message(s) - '{id,provider_ref}'::text[],
+            'expiry_date', to_char(s.expiry_date at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'expiry_local', rotator_internal.local_time(s.expiry_date, t.time_zone),
+            'days_until_expiry', (s.expiry_date at time zone t.time_zone)::date - (now() at time zone t.time_zone)::date,
+            'cycle', s.cycle,
+            'needs_next_expiry_date', s.rotation_interval is null,
+            'acknowledged', case
+                when a.state = 'acknowledged'
+                then jsonb_build_object('by', a.acknowledged_by, 'at', rotator_internal.local_time(a.acknowledged_at, t.time_zone))
+            end)
+        from rotator_internal.tenant as t
+        join rotator_internal.secret as s on s.tenant_id = t.tenant_id and s.id = l.secret_id
+        left join rotator_internal.alert as a
+            on a.tenant_id = s.tenant_id and a.secret_id = s.id and a.cycle = s.cycle
+        where t.tenant_id = l.tenant_id
+    );
+end
 $$;
 
 comment on function rotator_internal.link_page(rotator_internal.link) is 'What the page behind a link shows.';
 
 create or replace function rotator_internal.done_before(
     secret rotator_internal.secret, wanted_cycle integer, wanted text) returns jsonb
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_build_object(
-        'already', true, 'by', d.actor,
-        'at', rotator_internal.local_time(d.acted_at, rotator_internal.zone_of(secret.tenant_id)))
-    from (
-        select la.actor, la.acted_at
-        from rotator_internal.link_action as la
-        where la.tenant_id = secret.tenant_id and la.secret_id = secret.id
-          and la.cycle = wanted_cycle and la.action = wanted
-        union all
-        select a.acknowledged_by, a.acknowledged_at
-        from rotator_internal.alert as a
-        where wanted = 'acknowledge' and a.tenant_id = secret.tenant_id and a.secret_id = secret.id
-          and a.cycle = wanted_cycle and a.state = 'acknowledged'
-    ) as d
-    limit 1
+begin
+    return (
+        select jsonb_build_object(
+            'already', true, 'by', d.actor,
+            'at', rotator_internal.local_time(d.acted_at, rotator_internal.zone_of(secret.tenant_id)))
+        from (
+            select la.actor, la.acted_at
+            from rotator_internal.link_action as la
+            where la.tenant_id = secret.tenant_id and la.secret_id = secret.id
+              and la.cycle = wanted_cycle and la.action = wanted
+            union all
+            select a.acknowledged_by, a.acknowledged_at
+            from rotator_internal.alert as a
+            where wanted = 'acknowledge' and a.tenant_id = secret.tenant_id and a.secret_id = secret.id
+              and a.cycle = wanted_cycle and a.state = 'acknowledged'
+        ) as d
+        limit 1
+    );
+end
 $$;
 
 comment on function rotator_internal.done_before(rotator_internal.secret, integer, text) is

@@ -1,6 +1,7 @@
 -- The native functions, compiled from extension/src: what SQL can't do safely or fast. They decide nothing. They belong
 -- to the superuser who installs (a C function of anybody else would hand out his rights) and are granted one by one in
--- api/grants.sql. Covered by tests/tests/behaviour/native.rs, which compares this file with the library's symbols.
+-- api/grants.sql. What raises isn't parallel safe: on its way from a worker to its leader an error forgets that its
+-- statement, which may hold plaintext, is not to be logged. Covered by tests/tests/behaviour/native.rs, which compares this file with the library's symbols.
 
 create or replace function rotator_internal.library_version() returns text
   language c stable strict parallel safe
@@ -20,12 +21,12 @@ create or replace function rotator_internal.mint_token() returns text
 
 -- not strict: a null hint means none
 create or replace function rotator_internal.refuse(code text, message text, hint text) returns void
-  language c volatile parallel safe
+  language c volatile parallel unsafe
   as 'MODULE_PATHNAME', 'refuse_wrapper';
 
 -- not strict: a null value is fine, a null field name must not switch the guard off
 create or replace function rotator_internal.guard(field text, value text) returns void
-  language c stable parallel safe
+  language c stable parallel unsafe
   as 'MODULE_PATHNAME', 'guard_wrapper';
 
 create or replace function rotator_internal.seal_field(tenant uuid, label text, row_id uuid, plaintext text) returns bytea
@@ -41,7 +42,7 @@ create or replace function rotator_internal.try_open_field(tenant uuid, label te
   as 'MODULE_PATHNAME', 'try_open_field_wrapper';
 
 create or replace function rotator_internal.blind_index(tenant uuid, label text, value text) returns bytea
-  language c stable strict parallel safe
+  language c stable strict parallel restricted
   as 'MODULE_PATHNAME', 'blind_index_wrapper';
 
 create or replace function rotator_internal.make_key(tenant uuid, key_id bigint, purpose text,

@@ -3,82 +3,55 @@
 -- least once, with an id that lets the receiver drop repeats. What an outcome means is decided here, not in the sidecar.
 -- Table: schema/notification.sql; queueing: api/tick.sql. Covered by tests/tests/behaviour/outbox.rs.
 
-create or replace function rotator_internal.secret_in_message(s rotator_internal.secret) returns jsonb
-language sql stable
+create or replace function rotator_internal.take_back_lost() returns integer
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_build_object(
-        'id', s.id,
-        'name', rotator_internal.try_open_field(s.tenant_id, 'secret.name', s.id, s.name),
-        'provider_type', s.provider_type,
-        'environment', s.environment,
-        'priority', s.priority,
-        'owner_id', s.owner_id,
-        'purpose', rotator_internal.try_open_field(s.tenant_id, 'secret.purpose', s.id, s.purpose),
-        'provider_ref', rotator_internal.try_open_field(s.tenant_id, 'secret.provider_ref', s.id, s.provider_ref))
-$$;
-
-comment on function rotator_internal.secret_in_message(rotator_internal.secret) is 'A secret as messages and pages show it.';
-
-create or replace function rotator_internal.local_time(instant timestamptz, zone text) returns text
-language sql stable strict
-set search_path = pg_catalog, pg_temp
-as $$
-    select to_char(instant at time zone zone, 'Dy FMDD Mon YYYY, HH24:MI') || ' (' || zone || ')'
-$$;
-
-comment on function rotator_internal.local_time(timestamptz, text) is 'An instant as people of that zone read it.';
-
-create or replace function rotator_internal.interval_text(step interval) returns text
-language sql stable strict
-set search_path = pg_catalog, pg_temp
-as $$
-    select concat_ws(' ',
-        case when y.years > 0 then y.years || case when y.years = 1 then ' year' else ' years' end end,
-        case when y.months > 0 then y.months || case when y.months = 1 then ' month' else ' months' end end,
-        case when y.days > 0 then y.days || case when y.days = 1 then ' day' else ' days' end end,
-        case when y.rest > interval '0' then y.rest::text end)
-    from (
+declare
+    taken integer;
+begin
+    with expired as materialized (
+        select n.tenant_id, n.id
+        from rotator_internal.notification as n
+        where n.state = 'leased' and n.available_at <= clock_timestamp()
+        order by n.available_at
+        for update skip locked
+    ),
+    ended as (
+        update rotator_internal.notification as n
+        set state = case
+                when n.withdrawn_at is not null then 'cancelled'
+                when n.attempts >= 12 then 'dead'
+                else 'retry'
+            end,
+            last_error = 'the worker was lost'
+        from expired as e
+        where n.tenant_id = e.tenant_id and n.id = e.id
+        returning n.tenant_id, n.id, n.claim_id, n.state, n.attempts
+    ),
+    noted as (
+        update rotator_internal.delivery_attempt as d
+        set finished_at = clock_timestamp(), outcome = 'lost'
+        from ended as e
+        where d.tenant_id = e.tenant_id and d.notification_id = e.id and d.claim_id = e.claim_id
+          and d.finished_at is null
+    ),
+    audited as (
+        insert into rotator_internal.audit_event (tenant_id, actor, source, action, entity, entity_id, changes)
         select
-            extract(year from step)::integer as years,
-            extract(month from step)::integer as months,
-            extract(day from step)::integer as days,
-            make_interval(hours => extract(hour from step)::integer, mins => extract(minute from step)::integer,
-                secs => extract(second from step)::double precision) as rest
-    ) as y
+            e.tenant_id, 'rotator', 'engine', 'notification.' || e.state, 'notification', e.id::text,
+            jsonb_build_object('attempts', e.attempts, 'error', 'the worker was lost')
+        from ended as e
+        where e.state <> 'retry'
+    )
+    select count(*) into taken
+    from ended;
+    return taken;
+end
 $$;
 
-comment on function rotator_internal.interval_text(interval) is 'An interval in words, like 1 year 6 months or 90 days.';
-
-create or replace function rotator_internal.message_of(n rotator_internal.notification) returns jsonb
-language sql stable
-set search_path = pg_catalog, pg_temp
-as $$
-    select jsonb_build_object(
-        'kind', n.kind,
-        'notification_id', n.id,
-        'alert_id', n.alert_id,
-        'tenant', jsonb_build_object('slug', t.slug, 'name', t.name, 'time_zone', t.time_zone),
-        'secret', rotator_internal.secret_in_message(s),
-        'expiry_date', to_char(s.expiry_date at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-        'expiry_local', rotator_internal.local_time(s.expiry_date, t.time_zone),
-        'days_until_expiry', (s.expiry_date at time zone t.time_zone)::date - (now() at time zone t.time_zone)::date,
-        'lead_time_days', n.lead_time_days,
-        'cycle', n.cycle,
-        'has_interval', s.rotation_interval is not null,
-        'interval_text', rotator_internal.interval_text(s.rotation_interval),
-        'acknowledged', case
-            when a.state = 'acknowledged'
-            then jsonb_build_object('by', a.acknowledged_by, 'at', rotator_internal.local_time(a.acknowledged_at, t.time_zone))
-        end)
-    from rotator_internal.tenant as t
-    join rotator_internal.secret as s on s.tenant_id = t.tenant_id and s.id = n.secret_id
-    left join rotator_internal.alert as a on a.tenant_id = t.tenant_id and a.id = n.alert_id
-    where t.tenant_id = n.tenant_id
-$$;
-
-comment on function rotator_internal.message_of(rotator_internal.notification) is
-    'What a notification says, in the clear; null when its secret can''t be decrypted.';
+comment on function rotator_internal.take_back_lost() is
+    'Takes back what a worker held past its lease: to be sent again, unless it was withdrawn or that was the last attempt.';
 
 create or replace function rotator.claim_notifications(
     worker text, max_rows integer default 100, lease interval default '1 minute')
@@ -104,27 +77,16 @@ begin
             '22023', 'worker must have a name, max_rows be 1 to 10000, and lease 1 second to 1 hour',
             'Leave max_rows and lease out for their defaults.');
     end if;
-    perform rotator_internal.bury_lost();
+    perform rotator_internal.take_back_lost();
 
     return query
     with picked as materialized (
         select n.tenant_id, n.id
         from rotator_internal.notification as n
-        where n.state in ('queued', 'retry', 'leased')
-          and n.available_at <= clock_timestamp()
-          and n.withdrawn_at is null
+        where n.state in ('queued', 'retry') and n.available_at <= clock_timestamp()
         order by n.available_at
         limit claim_notifications.max_rows
         for update skip locked
-    ),
-    lost as (
-        update rotator_internal.delivery_attempt as d
-        set finished_at = clock_timestamp(), outcome = 'lost'
-        from picked as p
-        join rotator_internal.notification as n on n.tenant_id = p.tenant_id and n.id = p.id
-        where n.state = 'leased'
-          and d.tenant_id = n.tenant_id and d.notification_id = n.id and d.claim_id = n.claim_id
-          and d.finished_at is null
     ),
     leased as materialized (
         update rotator_internal.notification as n
@@ -193,7 +155,11 @@ begin
     for update;
     if n.id is null then
         return false;  -- somebody else has it by now
-    elsif n.state <> 'leased' then
+    elsif n.state <> 'leased' and not (n.state = 'retry' and exists (
+        select
+        from rotator_internal.delivery_attempt as d
+        where d.tenant_id = n.tenant_id and d.notification_id = n.id and d.attempt = n.attempts
+          and d.claim_id = n.claim_id and d.outcome = 'lost')) then
         return true;  -- a repeat by the same claim
     end if;
 
@@ -242,12 +208,16 @@ comment on function rotator_internal.finish(uuid, uuid, text, text, text, interv
 
 create or replace function rotator.complete_notification(
     notification_id uuid, claim_id uuid, provider_message_id text default null) returns boolean
-language sql security definer
+language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
-    select rotator_internal.finish(notification_id, claim_id, 'sent', null, provider_message_id, null)
+begin
+    return (
+        select rotator_internal.finish(notification_id, claim_id, 'sent', null, provider_message_id, null)
+    );
+end
 $$;
 
 comment on function rotator.complete_notification(uuid, uuid, text) is

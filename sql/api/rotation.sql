@@ -46,7 +46,7 @@ begin
     elsif rotated_at < secret.last_rotated_at then
         perform rotator_internal.refuse(
             '22023', 'rotated_at lies before the last rotation', 'See last_rotated_at in rotator.secrets.');
-    elsif evidence !~* '^https?://[^\s]+$' then
+    elsif evidence !~* '^https?://[^[:space:]]+$' then
         perform rotator_internal.refuse('22023', 'evidence_url is not an http(s) URL', 'Link to the ticket, change or log entry.');
     end if;
 

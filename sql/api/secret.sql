@@ -118,10 +118,14 @@ comment on function rotator_internal.check_interval(interval, timestamptz, text)
     'Raises 22023 unless the interval steps forward, by at most 100 years.';
 
 create or replace function rotator_internal.zone_of(tenant uuid) returns text
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select t.time_zone from rotator_internal.tenant as t where t.tenant_id = zone_of.tenant
+begin
+    return (
+        select t.time_zone from rotator_internal.tenant as t where t.tenant_id = zone_of.tenant
+    );
+end
 $$;
 
 comment on function rotator_internal.zone_of(uuid) is 'The tenant''s IANA time zone.';
@@ -289,6 +293,12 @@ begin
     end if;
     if dates_moved then
         perform rotator_internal.plan(tenant, secret);
+        -- Nothing is due any more: the alert was about the old date. The tick opens it again when the new one is.
+        update rotator_internal.alert as a
+        set state = 'resolved', resolved_at = clock_timestamp(), next_escalation_at = null
+        from rotator_internal.secret as s
+        where s.tenant_id = tenant and s.id = secret and s.expiring_soon_at > clock_timestamp()
+          and a.tenant_id = s.tenant_id and a.secret_id = s.id and a.cycle = s.cycle and a.state <> 'resolved';
     end if;
 
     perform rotator_internal.record_event(

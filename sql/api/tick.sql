@@ -54,11 +54,12 @@ begin
     with event as materialized (
         select
             d.tenant_id, d.secret_id, s.cycle, s.owner_id,
-            a.id as alert_id, coalesce(a.id, rotator_internal.uuid_v7()) as new_alert_id,
+            a.id as alert_id, coalesce(a.id, rotator_internal.uuid_v7()) as new_alert_id, a.state as alert_state,
             -- After a gap several have passed: the most urgent one speaks for all.
             e.lead_time_days, e.due_at, e.next_event_at
         from unnest(due) as d
         join rotator_internal.secret as s on s.tenant_id = d.tenant_id and s.id = d.secret_id
+        join rotator_internal.tenant as t on t.tenant_id = s.tenant_id
         left join rotator_internal.alert as a
             on a.tenant_id = s.tenant_id and a.secret_id = s.id and a.cycle = s.cycle
         cross join lateral (
@@ -67,8 +68,14 @@ begin
                     filter (where r.due_at <= queue_due.as_of))[1] as lead_time_days,
                 max(r.due_at) filter (where r.due_at <= queue_due.as_of) as due_at,
                 min(r.due_at) filter (where r.due_at > queue_due.as_of) as next_event_at
-            from rotator_internal.reminder as r
-            where r.tenant_id = d.tenant_id and r.secret_id = d.secret_id
+            from (
+                select
+                    p.lead_time_days,
+                    rotator_internal.lead_instant(
+                        s.expiry_date, p.lead_time_days, s.rotation_interval, t.time_zone) as due_at
+                from rotator_internal.policies_of(s.tenant_id, s.id) as p
+                where s.retired_at is null and t.status = 'active'
+            ) as r
         ) as e
     ),
     opened_alerts as (
@@ -76,6 +83,18 @@ begin
         select e.tenant_id, e.new_alert_id, e.secret_id, e.cycle
         from event as e
         where e.alert_id is null and e.due_at is not null
+        -- Also makes the look-ups above end before the first alert is inserted.
+        order by e.tenant_id, e.secret_id
+        returning 1
+    ),
+    -- A moved expiry date had ended it, and now the new date is due.
+    reopened_alerts as (
+        update rotator_internal.alert as a
+        set state = 'open', opened_at = clock_timestamp(), resolved_at = null,
+            acknowledged_at = null, acknowledged_by = null, acknowledged_until = null
+        from event as e
+        where e.alert_state = 'resolved' and e.due_at is not null
+          and a.tenant_id = e.tenant_id and a.secret_id = e.secret_id and a.cycle = e.cycle
         returning 1
     ),
     queued_rows as (
@@ -87,17 +106,13 @@ begin
         from event as e
         cross join lateral (
             with told as (
-                select p.channel, p.recipient_id
-                from rotator_internal.reminder as p
-                where p.tenant_id = e.tenant_id and p.secret_id = e.secret_id
-                  and p.lead_time_days = e.lead_time_days and p.recipient_id is not null
-                union
-                select c.channel, c.recipient_id
-                from rotator_internal.reminder as p
-                join rotator_internal.contact as c
-                    on c.tenant_id = p.tenant_id and c.owner_id = e.owner_id and (p.channel is null or p.channel = c.channel)
-                where p.tenant_id = e.tenant_id and p.secret_id = e.secret_id
-                  and p.lead_time_days = e.lead_time_days and p.recipient_id is null
+                select coalesce(p.channel, c.channel) as channel, coalesce(p.recipient_id, c.recipient_id) as recipient_id
+                from rotator_internal.policies_of(e.tenant_id, e.secret_id) as p
+                left join rotator_internal.contact as c
+                    on p.recipient_id is null and c.tenant_id = e.tenant_id and c.owner_id = e.owner_id
+                    and (p.channel is null or p.channel = c.channel)
+                where p.lead_time_days = e.lead_time_days and (p.recipient_id is not null or c.id is not null)
+                group by 1, 2
             )
             select e.owner_id as addressee, t.channel, t.recipient_id
             from told as t
@@ -125,7 +140,9 @@ begin
         from event as e
         where c.tenant_id = e.tenant_id and c.secret_id = e.secret_id
     )
-    select (select count(*) from opened_alerts), (select count(*) from queued_rows)
+    select
+        (select count(*) from opened_alerts) + (select count(*) from reopened_alerts),
+        (select count(*) from queued_rows)
     into opened, queued;
     return jsonb_build_object('alerts_opened', opened, 'queued', queued);
 end
@@ -133,32 +150,6 @@ $$;
 
 comment on function rotator_internal.queue_due(rotator_internal.calendar[], timestamptz) is
     'Queues the reminders of secrets whose calendar rows the caller holds, and moves those rows to the next event.';
-
-create or replace function rotator_internal.bury_lost() returns integer
-language sql
-set search_path = pg_catalog, pg_temp
-as $$
-    with ended as (
-        update rotator_internal.notification as n
-        set state = case when n.withdrawn_at is not null then 'cancelled' else 'dead' end,
-            last_error = coalesce(n.last_error, 'the worker was lost')
-        where n.state = 'leased'
-          and n.available_at <= clock_timestamp()
-          and (n.withdrawn_at is not null or n.attempts >= 12)
-        returning n.tenant_id, n.id, n.state, n.attempts
-    ),
-    audited as (
-        insert into rotator_internal.audit_event (tenant_id, actor, source, action, entity, entity_id, changes)
-        select
-            e.tenant_id, 'rotator', 'engine', 'notification.' || e.state, 'notification', e.id::text,
-            jsonb_build_object('attempts', e.attempts, 'reason', 'lost')
-        from ended as e
-    )
-    select count(*)::integer from ended
-$$;
-
-comment on function rotator_internal.bury_lost() is
-    'Ends notifications whose lease ran out and that aren''t to be tried again: withdrawn, or at their last attempt.';
 
 create or replace function rotator.tick(as_of timestamptz default clock_timestamp(), max_rows integer default 5000) returns jsonb
 language plpgsql security definer
@@ -196,7 +187,7 @@ begin
 
     result := result || jsonb_build_object(
         'due', coalesce(cardinality(due), 0),
-        'buried', rotator_internal.bury_lost(),
+        'taken_back', rotator_internal.take_back_lost(),
         'more', coalesce(cardinality(due), 0) >= max_rows);
     insert into rotator_internal.heartbeat (last_tick_at) values (clock_timestamp())
     on conflict (only_row) do update set last_tick_at = excluded.last_tick_at;

@@ -29,8 +29,7 @@ create table rotator_internal.contact (
     channel rotator_internal.channel not null,
     recipient_id uuid not null,
     created_at timestamptz not null default clock_timestamp(),
-    primary key (tenant_id, id),
-    unique (tenant_id, owner_id, channel),
+    primary key (tenant_id, owner_id, channel),
     foreign key (tenant_id, recipient_id) references rotator_internal.recipient (tenant_id, id)
 );
 

@@ -57,7 +57,8 @@ macro_rules! native_function {
                 fcinfo: pgrx::pg_sys::FunctionCallInfo,
             ) -> pgrx::pg_sys::Datum {
                 fn body(call: &$crate::boundary::Call<'_>) -> $crate::boundary::Outcome {
-                    let function: fn(&$crate::boundary::Call<'_>) -> $crate::boundary::Outcome = $body;
+                    let function: fn(&$crate::boundary::Call<'_>) -> $crate::boundary::Outcome =
+                        $body;
                     function(call)
                 }
                 // SAFETY: PostgreSQL calls this with a valid fcinfo, and no Rust frame lies between.

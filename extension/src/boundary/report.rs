@@ -28,7 +28,11 @@ struct CText([u8; LONGEST + 1]);
 impl CText {
     fn new(text: &[u8]) -> CText {
         let mut bytes = [0; LONGEST + 1];
-        let mut length = text.iter().position(|c| *c == 0).unwrap_or(text.len()).min(LONGEST);
+        let mut length = text
+            .iter()
+            .position(|c| *c == 0)
+            .unwrap_or(text.len())
+            .min(LONGEST);
         // Don't end in the middle of a UTF-8 character.
         while length < text.len() && length > 0 && text[length] & 0xc0 == 0x80 {
             length -= 1;
@@ -63,7 +67,9 @@ impl Report {
     pub fn of_panic(payload: Box<dyn Any + Send>) -> Report {
         match payload.downcast::<CaughtError>() {
             Ok(caught) => match *caught {
-                CaughtError::PostgresError(error) | CaughtError::ErrorReport(error) => Report::of_postgres(&error),
+                CaughtError::PostgresError(error) | CaughtError::ErrorReport(error) => {
+                    Report::of_postgres(&error)
+                }
                 CaughtError::RustPanic { .. } => Report::of_defect(),
             },
             Err(payload) => match payload.downcast::<ErrorReportWithLevel>() {
@@ -74,7 +80,7 @@ impl Report {
     }
 
     fn of_postgres(error: &ErrorReportWithLevel) -> Report {
-        let hint = error.hint().unwrap_or("rotator needed this to find its keys. rotator.doctor() tells more.");
+        let hint = error.hint().unwrap_or("This happened while rotator read its keys; rotator.doctor() tells whether they are in order.");
         Report {
             state: error.sql_error_code() as c_int,
             message: CText::new(error.message().as_bytes()),
@@ -85,7 +91,9 @@ impl Report {
     fn of_defect() -> Report {
         Report {
             state: SqlState::INTERNAL_ERROR.packed(),
-            ..Report::of_failure(&Failure::Internal { what: "rotator's native library failed unexpectedly" })
+            ..Report::of_failure(&Failure::Internal {
+                what: "rotator's native library failed unexpectedly",
+            })
         }
     }
 
@@ -109,6 +117,9 @@ impl Report {
         // SAFETY: the calls ereport(ERROR, …) makes, in its order; both texts end in NUL and are copied by elog.c. File
         // and function name are static. errfinish doesn't return for ERROR.
         unsafe {
+            // No context lines for the client either: where in our SQL it was raised tells him nothing. Whoever catches
+            // the error, an exception block or the main loop, restores or resets the stack.
+            pgrx::pg_sys::error_context_stack = std::ptr::null_mut();
             errstart(PgLogLevel::ERROR as c_int, std::ptr::null());
             errcode(self.state);
             errmsg_internal(format, self.message.as_ptr());

@@ -32,7 +32,10 @@ impl<'a> Call<'a> {
     /// asks for (a test compares declarations with exported symbols).
     #[inline]
     pub unsafe fn new(fcinfo: pg_sys::FunctionCallInfo) -> Call<'a> {
-        Call { fcinfo, arguments: PhantomData }
+        Call {
+            fcinfo,
+            arguments: PhantomData,
+        }
     }
 
     pub fn fcinfo(&self) -> pg_sys::FunctionCallInfo {
@@ -44,7 +47,7 @@ impl<'a> Call<'a> {
         // SAFETY: see `new`; the bound is checked by as_slice's length.
         unsafe {
             let count = (*self.fcinfo).nargs as usize;
-            (&(*self.fcinfo).args.as_slice(count))[index]
+            (*self.fcinfo).args.as_slice(count)[index]
         }
     }
 
@@ -81,7 +84,11 @@ impl<'a> Call<'a> {
         // the context of this call, which outlives 'a.
         unsafe {
             let pointer = self.argument(index).value.cast_mut_ptr::<pg_sys::varlena>();
-            let pointer = if is_plain(pointer) { pointer } else { pg_sys::pg_detoast_datum_packed(pointer) };
+            let pointer = if is_plain(pointer) {
+                pointer
+            } else {
+                pg_sys::pg_detoast_datum_packed(pointer)
+            };
             std::slice::from_raw_parts(vardata_any(pointer).cast(), varsize_any_exhdr(pointer))
         }
     }
@@ -127,12 +134,20 @@ fn is_utf8_database() -> bool {
 }
 
 fn to_utf8(bytes: &[u8]) -> &[u8] {
-    if is_utf8_database() { bytes } else { converted(bytes, pg_sys::pg_server_to_any) }
+    if is_utf8_database() {
+        bytes
+    } else {
+        converted(bytes, pg_sys::pg_server_to_any)
+    }
 }
 
 /// Text from UTF-8 to the server's encoding.
 fn to_server(bytes: &[u8]) -> &[u8] {
-    if is_utf8_database() { bytes } else { converted(bytes, pg_sys::pg_any_to_server) }
+    if is_utf8_database() {
+        bytes
+    } else {
+        converted(bytes, pg_sys::pg_any_to_server)
+    }
 }
 
 fn converted(
@@ -163,7 +178,11 @@ fn allocate(size: usize) -> Result<*mut c_void, Failure> {
     }
     // SAFETY: raises neither on too little memory (the flag) nor on a wrong size (checked by the caller).
     let pointer = unsafe { palloc_extended(size, pg_sys::MCXT_ALLOC_NO_OOM as c_int) };
-    if pointer.is_null() { Err(Failure::OutOfMemory) } else { Ok(pointer) }
+    if pointer.is_null() {
+        Err(Failure::OutOfMemory)
+    } else {
+        Ok(pointer)
+    }
 }
 
 /// A varlena of `length` bytes, filled in place.
@@ -193,19 +212,13 @@ fn filled(
 
 /// A `bytea` of `length` bytes, filled in place.
 #[inline]
-pub fn bytea_filled(
-    length: usize,
-    fill: impl FnOnce(&mut [u8]) -> Result<(), Failure>,
-) -> Outcome {
+pub fn bytea_filled(length: usize, fill: impl FnOnce(&mut [u8]) -> Result<(), Failure>) -> Outcome {
     filled(length, fill).map(Some)
 }
 
 /// A `text` of `length` bytes of UTF-8, filled in place.
 #[inline]
-pub fn text_filled(
-    length: usize,
-    fill: impl FnOnce(&mut [u8]) -> Result<(), Failure>,
-) -> Outcome {
+pub fn text_filled(length: usize, fill: impl FnOnce(&mut [u8]) -> Result<(), Failure>) -> Outcome {
     let datum = filled(length, fill)?;
     if is_utf8_database() {
         return Ok(Some(datum));
@@ -244,7 +257,11 @@ pub fn text_array<const N: usize>(elements: [Option<&str>; N]) -> Outcome {
     let mut nulls = elements.map(|element| element.is_none());
     let mut values = [pg_sys::Datum::from(0); N];
     for (value, element) in values.iter_mut().zip(elements) {
-        if let Some(datum) = element.map(|element| text(element.as_bytes())).transpose()?.flatten() {
+        if let Some(datum) = element
+            .map(|element| text(element.as_bytes()))
+            .transpose()?
+            .flatten()
+        {
             *value = datum;
         }
     }
@@ -267,18 +284,18 @@ pub fn text_array<const N: usize>(elements: [Option<&str>; N]) -> Outcome {
 }
 
 /// A row of the function's OUT parameters.
-pub fn record<const N: usize>(
-    call: &Call<'_>,
-    columns: [Option<pg_sys::Datum>; N],
-) -> Outcome {
+pub fn record<const N: usize>(call: &Call<'_>, columns: [Option<pg_sys::Datum>; N]) -> Outcome {
     let mut nulls = columns.map(|column| column.is_none());
     let mut values = columns.map(|column| column.unwrap_or(pg_sys::Datum::from(0)));
     // SAFETY: the descriptor comes from the function's declaration and is checked to have N columns.
     unsafe {
         let mut descriptor: pg_sys::TupleDesc = std::ptr::null_mut();
-        let class = pg_sys::get_call_result_type(call.fcinfo(), std::ptr::null_mut(), &mut descriptor);
+        let class =
+            pg_sys::get_call_result_type(call.fcinfo(), std::ptr::null_mut(), &mut descriptor);
         if class != pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE || (*descriptor).natts as usize != N {
-            return Err(Failure::Internal { what: "a native function is declared with other columns than it gives" });
+            return Err(Failure::Internal {
+                what: "a native function is declared with other columns than it gives",
+            });
         }
         let descriptor = pg_sys::BlessTupleDesc(descriptor);
         let tuple = pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());

@@ -51,7 +51,8 @@ fn string_at(claims: &Value, path: &str) -> Option<String> {
 fn value_at<'a>(claims: &'a Value, path: &str) -> Option<&'a Value> {
     let whole = claims.member(path);
     let nested = if path.contains('.') {
-        path.split('.').try_fold(claims, |value, name| value.member(name))
+        path.split('.')
+            .try_fold(claims, |value, name| value.member(name))
     } else {
         None
     };
@@ -80,7 +81,8 @@ mod tests {
 
     #[test]
     fn reads_the_three_claims() {
-        let document = r#"{"sub":"u-1","tenant_id":"acme","rotator_role":"admin","aud":["a"],"exp":1}"#;
+        let document =
+            r#"{"sub":"u-1","tenant_id":"acme","rotator_role":"admin","aud":["a"],"exp":1}"#;
         let claims = read(document, "tenant_id", "rotator_role").expect("acceptable");
         assert_eq!(claims.tenant.as_deref(), Some("acme"));
         assert_eq!(claims.subject.as_deref(), Some("u-1"));
@@ -89,11 +91,19 @@ mod tests {
 
     #[test]
     fn follows_dotted_paths() {
-        let document = r#"{"app_metadata":{"rotator":{"tenant":"acme"}},"https://acme.com/t":"beta"}"#;
+        let document =
+            r#"{"app_metadata":{"rotator":{"tenant":"acme"}},"https://acme.com/t":"beta"}"#;
         let at = |path: &str| read(document, path, "r").expect("acceptable").tenant;
         assert_eq!(at("app_metadata.rotator.tenant").as_deref(), Some("acme"));
         assert_eq!(at("https://acme.com/t").as_deref(), Some("beta"));
-        for path in ["app_metadata", "app_metadata.rotator", "app_metadata.rotator.tenant.x", "", ".", "app_metadata."] {
+        for path in [
+            "app_metadata",
+            "app_metadata.rotator",
+            "app_metadata.rotator.tenant.x",
+            "",
+            ".",
+            "app_metadata.",
+        ] {
             assert_eq!(at(path), None, "{path}");
         }
         let both = r#"{"a.b":"one","a":{"b":"two"}}"#;
@@ -104,16 +114,39 @@ mod tests {
     fn what_is_no_proper_string_is_no_tenant() {
         let long = format!(r#"{{"tenant_id":"{}"}}"#, "a".repeat(256));
         for document in [
-            "", "null", "{}", "[]", "\"acme\"", "1", "not json", "{\"tenant_id\":}", "{\"tenant_id\":\"acme\"",
-            r#"{"tenant_id":"acme"} x"#, r#"{"tenant_id":"acme"}{"tenant_id":"acme"}"#, r#"{"tenant_id":null}"#,
-            r#"{"tenant_id":1}"#, r#"{"tenant_id":true}"#, r#"{"tenant_id":["acme"]}"#, r#"{"tenant_id":{"a":"acme"}}"#,
-            r#"{"tenant_id":""}"#, r#"{"tenant_id":"a\u0000b"}"#, r#"{"tenant_id":"a\nb"}"#, r#"{"tenant_id":"\ud800"}"#,
-            r#"{"TENANT_ID":"acme"}"#, r#"{tenant_id:"acme"}"#, r#"{"tenant_id":'acme'}"#, r#"{"tenant_id":"acme",}"#,
-            "\u{feff}{\"tenant_id\":\"acme\"}", &long,
+            "",
+            "null",
+            "{}",
+            "[]",
+            "\"acme\"",
+            "1",
+            "not json",
+            "{\"tenant_id\":}",
+            "{\"tenant_id\":\"acme\"",
+            r#"{"tenant_id":"acme"} x"#,
+            r#"{"tenant_id":"acme"}{"tenant_id":"acme"}"#,
+            r#"{"tenant_id":null}"#,
+            r#"{"tenant_id":1}"#,
+            r#"{"tenant_id":true}"#,
+            r#"{"tenant_id":["acme"]}"#,
+            r#"{"tenant_id":{"a":"acme"}}"#,
+            r#"{"tenant_id":""}"#,
+            r#"{"tenant_id":"a\u0000b"}"#,
+            r#"{"tenant_id":"a\nb"}"#,
+            r#"{"tenant_id":"\ud800"}"#,
+            r#"{"TENANT_ID":"acme"}"#,
+            r#"{tenant_id:"acme"}"#,
+            r#"{"tenant_id":'acme'}"#,
+            r#"{"tenant_id":"acme",}"#,
+            "\u{feff}{\"tenant_id\":\"acme\"}",
+            &long,
         ] {
             assert_eq!(tenant(document), None, "{document}");
         }
-        assert_eq!(tenant(&long.replace("aa", "a")).map(|tenant| tenant.len()), Some(128));
+        assert_eq!(
+            tenant(&long.replace("aa", "a")).map(|tenant| tenant.len()),
+            Some(128)
+        );
     }
 
     #[test]
@@ -126,9 +159,16 @@ mod tests {
             r#"{"tenant_id":"acme","x":{"y":1,"y":2}}"#,
             r#"{"tenant_id":"acme","x":[{"y":1,"y":2}]}"#,
         ] {
-            assert_eq!(read(document, "tenant_id", "rotator_role"), None, "{document}");
+            assert_eq!(
+                read(document, "tenant_id", "rotator_role"),
+                None,
+                "{document}"
+            );
         }
-        assert_eq!(tenant(r#"{"tenant_id":"acme","x":{"tenant_id":"beta"}}"#).as_deref(), Some("acme"));
+        assert_eq!(
+            tenant(r#"{"tenant_id":"acme","x":{"tenant_id":"beta"}}"#).as_deref(),
+            Some("acme")
+        );
     }
 
     #[test]
@@ -139,14 +179,24 @@ mod tests {
         };
         assert_eq!(tenant(&padded(LONGEST)).as_deref(), Some("acme"));
         assert_eq!(tenant(&padded(LONGEST + 1)), None);
-        let deep = format!(r#"{{"tenant_id":"acme","x":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
+        let deep = format!(
+            r#"{{"tenant_id":"acme","x":{}{}}}"#,
+            "[".repeat(10_000),
+            "]".repeat(10_000)
+        );
         assert_eq!(tenant(&deep), None);
     }
 
     #[test]
     fn authenticators_are_listed_by_their_exact_name() {
         assert!(is_listed("authenticator", "web, authenticator ,other"));
-        for (user, names) in [("auth", "authenticator"), ("", ""), ("", "a,,b"), ("A", "a"), ("a b", "a, b")] {
+        for (user, names) in [
+            ("auth", "authenticator"),
+            ("", ""),
+            ("", "a,,b"),
+            ("A", "a"),
+            ("a b", "a, b"),
+        ] {
             assert!(!is_listed(user, names));
         }
     }

@@ -32,16 +32,26 @@ fn document() -> Option<String> {
     }
 }
 
-native_function!(in_claims_mode, |_call| Ok(Some(pg_sys::Datum::from(session_user_is_trusted()))));
+native_function!(in_claims_mode, |_call| Ok(Some(pg_sys::Datum::from(
+    session_user_is_trusted()
+))));
 
 native_function!(claims, |_call| {
     if !session_user_is_trusted() {
         return Ok(None);
     }
     let claims = document().and_then(|document| {
-        read(&document, &gucs::value(&gucs::TENANT_CLAIM), &gucs::value(&gucs::ROLE_CLAIM))
+        read(
+            &document,
+            &gucs::value(&gucs::TENANT_CLAIM),
+            &gucs::value(&gucs::ROLE_CLAIM),
+        )
     });
     claims.map_or(Ok(None), |claims| {
-        text_array([claims.tenant.as_deref(), claims.subject.as_deref(), claims.role.as_deref()])
+        text_array([
+            claims.tenant.as_deref(),
+            claims.subject.as_deref(),
+            claims.role.as_deref(),
+        ])
     })
 });

@@ -135,7 +135,12 @@ impl<'a> Envelope<'a> {
         if header[0] != FORMAT {
             return Err(NotAuthentic);
         }
-        Ok(Envelope { header, nonce, ciphertext, tag })
+        Ok(Envelope {
+            header,
+            nonce,
+            ciphertext,
+            tag,
+        })
     }
 
     /// Which key the envelope says it was sealed with; authenticated only by opening it.
@@ -155,7 +160,12 @@ impl<'a> Envelope<'a> {
 
     /// Decrypts into `plaintext`, which must be [`Envelope::len`] long and stays untouched on failure.
     #[inline]
-    pub fn open_into(&self, cipher: &Cipher, place: Place<'_>, plaintext: &mut [u8]) -> Result<(), NotAuthentic> {
+    pub fn open_into(
+        &self,
+        cipher: &Cipher,
+        place: Place<'_>,
+        plaintext: &mut [u8],
+    ) -> Result<(), NotAuthentic> {
         place.with_associated_data(self.header, |aad| {
             cipher.decrypt(self.nonce, aad, self.ciphertext, self.tag, plaintext)
         })
@@ -172,13 +182,17 @@ pub fn seal_into(
     plaintext: &[u8],
     envelope: &mut [u8],
 ) -> Result<(), NotAuthentic> {
-    let (header, rest) = envelope.split_first_chunk_mut::<HEADER>().ok_or(NotAuthentic)?;
+    let (header, rest) = envelope
+        .split_first_chunk_mut::<HEADER>()
+        .ok_or(NotAuthentic)?;
     let (nonce_out, rest) = rest.split_first_chunk_mut::<NONCE>().ok_or(NotAuthentic)?;
     let (ciphertext, tag_out) = rest.split_last_chunk_mut::<TAG>().ok_or(NotAuthentic)?;
     header[0] = FORMAT;
     header[1..].copy_from_slice(&key_id.to_be_bytes());
     *nonce_out = *nonce;
-    *tag_out = place.with_associated_data(header, |aad| cipher.encrypt(nonce, aad, plaintext, ciphertext))?;
+    *tag_out = place.with_associated_data(header, |aad| {
+        cipher.encrypt(nonce, aad, plaintext, ciphertext)
+    })?;
     Ok(())
 }
 
@@ -188,7 +202,11 @@ mod tests {
 
     const TENANT: TenantId = [7; 16];
     const ROW: [u8; 16] = [9; 16];
-    const PLACE: Place<'static> = Place { tenant: &TENANT, label: b"secret.name", row_id: &ROW };
+    const PLACE: Place<'static> = Place {
+        tenant: &TENANT,
+        label: b"secret.name",
+        row_id: &ROW,
+    };
 
     fn cipher(byte: u8) -> Cipher {
         Cipher::new(&KeyBytes::take(&mut [byte; 32]))
@@ -245,10 +263,22 @@ mod tests {
     fn opens_only_at_its_place() {
         let good = sealed(b"stripe live key");
         for place in [
-            Place { tenant: &[8; 16], ..PLACE },
-            Place { label: b"secret.purpose", ..PLACE },
-            Place { label: b"secret.nam", ..PLACE },
-            Place { row_id: &[8; 16], ..PLACE },
+            Place {
+                tenant: &[8; 16],
+                ..PLACE
+            },
+            Place {
+                label: b"secret.purpose",
+                ..PLACE
+            },
+            Place {
+                label: b"secret.nam",
+                ..PLACE
+            },
+            Place {
+                row_id: &[8; 16],
+                ..PLACE
+            },
         ] {
             assert_eq!(opened(&good, place), Err(NotAuthentic));
         }
@@ -257,16 +287,25 @@ mod tests {
     #[test]
     fn long_labels_bind_the_same_bytes() {
         let label = vec![b'l'; AAD_ON_STACK];
-        let place = Place { label: &label, ..PLACE };
+        let place = Place {
+            label: &label,
+            ..PLACE
+        };
         let header = [1; HEADER];
         let on_heap = place.with_associated_data(&header, <[u8]>::to_vec);
         assert_eq!(on_heap.len(), AAD_FIXED + label.len());
-        let short = Place { label: b"ab", ..PLACE };
+        let short = Place {
+            label: b"ab",
+            ..PLACE
+        };
         let mut expected = Vec::new();
         for part in [&DOMAIN[..], &TENANT, b"ab", &ROW, &header] {
             super::super::push_part(&mut expected, part);
         }
-        assert_eq!(short.with_associated_data(&header, <[u8]>::to_vec), expected);
+        assert_eq!(
+            short.with_associated_data(&header, <[u8]>::to_vec),
+            expected
+        );
     }
 
     /// McGrew and Viega, test case 16 without its associated data is case 14: AES-256, zero key, one zero block.

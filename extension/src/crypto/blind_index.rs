@@ -32,7 +32,8 @@ pub fn blind_index(index_key: &KeyBytes, label: &[u8], value: &str) -> [u8; 32] 
     Hkdf::<Sha256>::new(None, index_key.expose())
         .expand(label, &mut column_key[..])
         .expect("32 bytes are below HKDF's limit of 255 * 32");
-    let mut mac = Hmac::<Sha256>::new_from_slice(&column_key[..]).expect("HMAC takes keys of any length");
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(&column_key[..]).expect("HMAC takes keys of any length");
     mac.update(normalise(value).as_bytes());
     mac.finalize().into_bytes().into()
 }
@@ -58,7 +59,11 @@ mod tests {
         ] {
             assert_eq!(*normalise(left), *normalise(right));
         }
-        for (left, right) in [("stripe-live", "stripe live"), ("cafe", "café"), ("a b", "ab")] {
+        for (left, right) in [
+            ("stripe-live", "stripe live"),
+            ("cafe", "café"),
+            ("a b", "ab"),
+        ] {
             assert_ne!(*normalise(left), *normalise(right));
         }
     }
@@ -76,6 +81,9 @@ mod tests {
     fn value_is_pinned() {
         let index = blind_index(&key(1), b"secret.name", "Stripe Live");
         let hex: String = index.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "03c6fdbe26091ad30f8787c1dfd65e13901d458b8390bda3d248ec0919fc908a");
+        assert_eq!(
+            hex,
+            "03c6fdbe26091ad30f8787c1dfd65e13901d458b8390bda3d248ec0919fc908a"
+        );
     }
 }

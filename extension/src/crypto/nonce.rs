@@ -21,7 +21,11 @@ pub struct RandomBlock {
 impl RandomBlock {
     /// An empty block: the first draw fills it.
     pub const fn new() -> RandomBlock {
-        RandomBlock { bytes: [0; BLOCK], used: BLOCK, owner: 0 }
+        RandomBlock {
+            bytes: [0; BLOCK],
+            used: BLOCK,
+            owner: 0,
+        }
     }
 
     /// The next `N` bytes for process `pid`.
@@ -76,7 +80,11 @@ mod tests {
     fn a_forked_copy_starts_afresh() {
         let mut parent = RandomBlock::new();
         parent.draw::<12>(1).expect("entropy");
-        let mut child = RandomBlock { bytes: parent.bytes, used: parent.used, owner: parent.owner };
+        let mut child = RandomBlock {
+            bytes: parent.bytes,
+            used: parent.used,
+            owner: parent.owner,
+        };
         let of_parent = parent.draw::<12>(1).expect("entropy");
         let of_child = child.draw::<12>(2).expect("entropy");
         assert_ne!(of_parent, of_child);

@@ -53,7 +53,11 @@ pub fn check_value(key: &KeyBytes) -> [u8; CHECK_VALUE] {
 }
 
 /// Wraps `key` under `master`.
-pub fn wrap(master: &KeyBytes, binding: &Binding<'_>, key: &KeyBytes) -> Result<Vec<u8>, nonce::NoEntropy> {
+pub fn wrap(
+    master: &KeyBytes,
+    binding: &Binding<'_>,
+    key: &KeyBytes,
+) -> Result<Vec<u8>, nonce::NoEntropy> {
     let mut fresh = [0; NONCE];
     nonce::fill(&mut fresh)?;
     let mut wrapped = vec![0; WRAPPED];
@@ -82,7 +86,13 @@ pub fn unwrap(
     }
     let mut bytes = Zeroizing::new([0; 32]);
     Cipher::new(master)
-        .decrypt(nonce, &binding.associated_data(), ciphertext, tag, &mut bytes[..])
+        .decrypt(
+            nonce,
+            &binding.associated_data(),
+            ciphertext,
+            tag,
+            &mut bytes[..],
+        )
         .map_err(|_| WrongMasterKey)?;
     let key = KeyBytes::take(&mut bytes);
     if equal_in_constant_time(&check_value(&key), expected_check_value) {
@@ -97,8 +107,12 @@ mod tests {
     use super::*;
 
     const TENANT: TenantId = [7; 16];
-    const BINDING: Binding<'static> =
-        Binding { tenant: &TENANT, key_id: 5, purpose: "data", master_key_id: "2026" };
+    const BINDING: Binding<'static> = Binding {
+        tenant: &TENANT,
+        key_id: 5,
+        purpose: "data",
+        master_key_id: "2026",
+    };
 
     #[test]
     fn round_trip() {
@@ -116,10 +130,22 @@ mod tests {
         let check = check_value(&key);
         let wrapped = wrap(&master, &BINDING, &key).expect("entropy");
         for binding in [
-            Binding { tenant: &[8; 16], ..BINDING },
-            Binding { key_id: 6, ..BINDING },
-            Binding { purpose: "index", ..BINDING },
-            Binding { master_key_id: "2027", ..BINDING },
+            Binding {
+                tenant: &[8; 16],
+                ..BINDING
+            },
+            Binding {
+                key_id: 6,
+                ..BINDING
+            },
+            Binding {
+                purpose: "index",
+                ..BINDING
+            },
+            Binding {
+                master_key_id: "2027",
+                ..BINDING
+            },
         ] {
             assert!(unwrap(&master, &binding, &wrapped, &check).is_err());
         }

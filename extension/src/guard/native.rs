@@ -10,21 +10,41 @@ native_function!(guard, |call| {
     if !call.is_null(1)
         && let Some(rule) = find(&call.text(1))
     {
-        let field = if call.is_null(0) { "value".to_owned() } else { call.text(0).into_owned() };
+        let field = if call.is_null(0) {
+            "value".to_owned()
+        } else {
+            call.text(0).into_owned()
+        };
         return Err(Failure::LooksLikeSecret { field, rule });
     }
     Ok(Some(pg_sys::Datum::from(0)))
 });
 
 native_function!(refuse, |call| {
-    let state = if call.is_null(0) { None } else { SqlState::parse(call.bytes(0)) };
+    let state = if call.is_null(0) {
+        None
+    } else {
+        SqlState::parse(call.bytes(0))
+    };
     let Some(state) = state else {
         return Err(Failure::BadArgument {
             problem: "refuse() needs the SQLSTATE of an error".into(),
             hint: "Five digits and upper-case letters, not of class 00, 01 or 02.",
         });
     };
-    let message = if call.is_null(1) { b"refused".to_vec() } else { call.bytes(1).to_vec() };
-    let hint = if call.is_null(2) { None } else { Some(call.bytes(2).to_vec()) };
-    Err(Failure::Refused { state, message, hint })
+    let message = if call.is_null(1) {
+        b"refused".to_vec()
+    } else {
+        call.bytes(1).to_vec()
+    };
+    let hint = if call.is_null(2) {
+        None
+    } else {
+        Some(call.bytes(2).to_vec())
+    };
+    Err(Failure::Refused {
+        state,
+        message,
+        hint,
+    })
 });

@@ -8,11 +8,26 @@ use super::shape::Part::{self, Run, Text};
 use super::shape::{ANY, Rule, Start};
 
 const fn rule(name: &'static str, prefix: &'static str, shape: &'static [Part]) -> Rule {
-    Rule { name, prefix: prefix.as_bytes(), start: Start::Word, shape }
+    Rule {
+        name,
+        prefix: prefix.as_bytes(),
+        start: Start::Word,
+        shape,
+    }
 }
 
-const fn rule_at(start: Start, name: &'static str, prefix: &'static str, shape: &'static [Part]) -> Rule {
-    Rule { name, prefix: prefix.as_bytes(), start, shape }
+const fn rule_at(
+    start: Start,
+    name: &'static str,
+    prefix: &'static str,
+    shape: &'static [Part],
+) -> Rule {
+    Rule {
+        name,
+        prefix: prefix.as_bytes(),
+        start,
+        shape,
+    }
 }
 
 const UUID: &[Part] = &[
@@ -38,9 +53,24 @@ pub const RULES: &[Rule] = &[
     rule("google-oauth-token", "ya29.", &[Run(Word, 20, ANY)]),
     rule("google-oauth-secret", "GOCSPX-", &[Run(Word, 28, 28)]),
     rule("google-refresh-token", "1//0", &[Run(Word, 40, ANY)]),
-    rule_at(Start::AfterDigit, "azure-client-secret", "Q~", &[Run(Base64, 31, 34)]),
-    rule_at(Start::Anywhere, "azure-storage-key", "AccountKey=", &[Run(Base64, 86, 88)]),
-    rule_at(Start::Anywhere, "azure-shared-access-key", "SharedAccessKey=", &[Run(Base64, 43, 44)]),
+    rule_at(
+        Start::AfterDigit,
+        "azure-client-secret",
+        "Q~",
+        &[Run(Base64, 31, 34)],
+    ),
+    rule_at(
+        Start::Anywhere,
+        "azure-storage-key",
+        "AccountKey=",
+        &[Run(Base64, 86, 88)],
+    ),
+    rule_at(
+        Start::Anywhere,
+        "azure-shared-access-key",
+        "SharedAccessKey=",
+        &[Run(Base64, 43, 44)],
+    ),
     rule("alibaba-access-key", "LTAI", &[Run(Alnum, 12, 26)]),
     rule("tencent-secret-id", "AKID", &[Run(Alnum, 32, 36)]),
     rule("digitalocean-token", "dop_v1_", &[Run(Hex, 64, 64)]),
@@ -50,10 +80,19 @@ pub const RULES: &[Rule] = &[
     rule("fly-token", "fo1_", &[Run(Word, 40, ANY)]),
     rule("fly-token", "fm1r_", &[Run(Base64, 100, ANY)]),
     rule("fly-token", "fm2_", &[Run(Base64, 100, ANY)]),
-    rule("cloudflare-origin-key", "v1.0-", &[Run(Hex, 24, 24), Text(b"-"), Run(Hex, 146, 146)]),
+    rule(
+        "cloudflare-origin-key",
+        "v1.0-",
+        &[Run(Hex, 24, 24), Text(b"-"), Run(Hex, 146, 146)],
+    ),
     rule("openshift-token", "sha256~", &[Run(Word, 43, 43)]),
     rule("pulumi-token", "pul-", &[Run(Hex, 40, 40)]),
-    rule_at(Start::Anywhere, "terraform-token", ".atlasv1.", &[Run(Word, 60, 70)]),
+    rule_at(
+        Start::Anywhere,
+        "terraform-token",
+        ".atlasv1.",
+        &[Run(Word, 60, 70)],
+    ),
     rule("scalingo-token", "tk-us-", &[Run(Word, 48, 48)]),
     rule("supabase-key", "sbp_", &[Run(Hex, 40, 40)]),
     rule("supabase-key", "sb_secret_", &[Run(Word, 20, ANY)]),
@@ -98,7 +137,11 @@ pub const RULES: &[Rule] = &[
     rule("sonar-token", "sqp_", &[Run(Hex, 40, 40)]),
     rule("sonar-token", "sqa_", &[Run(Hex, 40, 40)]),
     rule("sourcegraph-token", "sgp_", &[Run(Word, 40, ANY)]),
-    rule("postman-key", "PMAK-", &[Run(Hex, 24, 24), Text(b"-"), Run(Hex, 34, 34)]),
+    rule(
+        "postman-key",
+        "PMAK-",
+        &[Run(Hex, 24, 24), Text(b"-"), Run(Hex, 34, 34)],
+    ),
     rule("prefect-key", "pnu_", &[Run(Alnum, 36, 36)]),
     rule("deno-token", "ddp_", &[Run(Alnum, 36, 36)]),
     rule("launchdarkly-key", "sdk-", UUID),
@@ -118,24 +161,67 @@ pub const RULES: &[Rule] = &[
     rule(
         "slack-webhook",
         "hooks.slack.com/services/",
-        &[Run(Upper, 8, 16), Text(b"/"), Run(Upper, 8, 16), Text(b"/"), Run(Alnum, 20, 32)],
+        &[
+            Run(Upper, 8, 16),
+            Text(b"/"),
+            Run(Upper, 8, 16),
+            Text(b"/"),
+            Run(Alnum, 20, 32),
+        ],
     ),
-    rule("slack-webhook", "hooks.slack.com/workflows/", &[Run(Upper, 8, 16), Text(b"/"), Run(Upper, 8, 16), Text(b"/")]),
-    rule("slack-webhook", "hooks.slack.com/triggers/", &[Run(Upper, 8, 16), Text(b"/"), Run(Digit, 8, 20), Text(b"/")]),
-    rule("discord-webhook", "discord.com/api/webhooks/", &[Run(Digit, 15, 22), Text(b"/"), Run(Word, 60, 80)]),
-    rule("discord-webhook", "discordapp.com/api/webhooks/", &[Run(Digit, 15, 22), Text(b"/"), Run(Word, 60, 80)]),
-    rule_at(Start::AfterDigit, "telegram-bot-token", ":AA", &[Run(Word, 32, 34)]),
-    rule("sendgrid-key", "SG.", &[Run(Word, 16, 32), Text(b"."), Run(Word, 32, 64)]),
-    rule("sendinblue-key", "xkeysib-", &[Run(Hex, 64, 64), Text(b"-"), Run(Alnum, 16, 16)]),
+    rule(
+        "slack-webhook",
+        "hooks.slack.com/workflows/",
+        &[Run(Upper, 8, 16), Text(b"/"), Run(Upper, 8, 16), Text(b"/")],
+    ),
+    rule(
+        "slack-webhook",
+        "hooks.slack.com/triggers/",
+        &[Run(Upper, 8, 16), Text(b"/"), Run(Digit, 8, 20), Text(b"/")],
+    ),
+    rule(
+        "discord-webhook",
+        "discord.com/api/webhooks/",
+        &[Run(Digit, 15, 22), Text(b"/"), Run(Word, 60, 80)],
+    ),
+    rule(
+        "discord-webhook",
+        "discordapp.com/api/webhooks/",
+        &[Run(Digit, 15, 22), Text(b"/"), Run(Word, 60, 80)],
+    ),
+    rule_at(
+        Start::AfterDigit,
+        "telegram-bot-token",
+        ":AA",
+        &[Run(Word, 32, 34)],
+    ),
+    rule(
+        "sendgrid-key",
+        "SG.",
+        &[Run(Word, 16, 32), Text(b"."), Run(Word, 32, 64)],
+    ),
+    rule(
+        "sendinblue-key",
+        "xkeysib-",
+        &[Run(Hex, 64, 64), Text(b"-"), Run(Alnum, 16, 16)],
+    ),
     rule("mailgun-key", "key-", &[Run(Hex, 32, 32)]),
     rule("mailgun-key", "pubkey-", &[Run(Hex, 32, 32)]),
-    rule("resend-key", "re_", &[Run(Alnum, 8, 8), Text(b"_"), Run(Alnum, 24, 24)]),
+    rule(
+        "resend-key",
+        "re_",
+        &[Run(Alnum, 8, 8), Text(b"_"), Run(Alnum, 24, 24)],
+    ),
     rule("twilio-key", "SK", &[Run(Hex, 32, 32)]),
     rule("linear-key", "lin_api_", &[Run(Alnum, 32, 48)]),
     rule("linear-key", "lin_oauth_", &[Run(Alnum, 32, 64)]),
     rule("notion-token", "ntn_", &[Run(Alnum, 40, 60)]),
     rule("notion-token", "secret_", &[Run(Alnum, 43, 43)]),
-    rule("airtable-token", "pat", &[Run(Alnum, 14, 14), Text(b"."), Run(Hex, 64, 64)]),
+    rule(
+        "airtable-token",
+        "pat",
+        &[Run(Alnum, 14, 14), Text(b"."), Run(Hex, 64, 64)],
+    ),
     rule("figma-token", "figd_", &[Run(Word, 40, ANY)]),
     rule("frameio-token", "fio-u-", &[Run(Word, 64, 64)]),
     rule("typeform-token", "tfp_", &[Run(Base64, 59, 59)]),
@@ -156,11 +242,19 @@ pub const RULES: &[Rule] = &[
     rule("shopify-token", "shpca_", &[Run(Hex, 32, 32)]),
     rule("shopify-token", "shppa_", &[Run(Hex, 32, 32)]),
     rule("shopify-token", "shpss_", &[Run(Hex, 32, 32)]),
-    rule("braintree-token", "access_token$production$", &[Run(Alnum, 16, 16), Text(b"$"), Run(Hex, 32, 32)]),
+    rule(
+        "braintree-token",
+        "access_token$production$",
+        &[Run(Alnum, 16, 16), Text(b"$"), Run(Hex, 32, 32)],
+    ),
     rule("plaid-token", "access-production-", UUID),
     rule("easypost-key", "EZAK", &[Run(Alnum, 54, 54)]),
     rule("easypost-key", "EZTK", &[Run(Alnum, 54, 54)]),
-    rule("flutterwave-key", "FLWSECK-", &[Run(Alnum, 32, 40), Text(b"-X")]),
+    rule(
+        "flutterwave-key",
+        "FLWSECK-",
+        &[Run(Alnum, 32, 40), Text(b"-X")],
+    ),
     rule("flutterwave-key", "FLWSECK_TEST-", &[Run(Alnum, 12, 40)]),
     rule("shippo-token", "shippo_live_", &[Run(Hex, 40, 40)]),
     rule("shippo-token", "shippo_test_", &[Run(Hex, 40, 40)]),
@@ -182,11 +276,19 @@ pub const RULES: &[Rule] = &[
     rule("newrelic-key", "NRAK-", &[Run(Upper, 27, 27)]),
     rule("newrelic-key", "NRII-", &[Run(Word, 32, 32)]),
     rule("newrelic-key", "NRJS-", &[Run(Hex, 19, 19)]),
-    rule("grafana-token", "glsa_", &[Run(Alnum, 32, 32), Text(b"_"), Run(Alnum, 8, 8)]),
+    rule(
+        "grafana-token",
+        "glsa_",
+        &[Run(Alnum, 32, 32), Text(b"_"), Run(Alnum, 8, 8)],
+    ),
     rule("grafana-token", "glc_", &[Run(Base64, 32, ANY)]),
     rule("sentry-token", "sntryu_", &[Run(Hex, 64, 64)]),
     rule("sentry-token", "sntrys_", &[Run(Base64, 60, ANY)]),
-    rule("dynatrace-token", "dt0c01.", &[Run(Upper, 24, 24), Text(b"."), Run(Upper, 64, 64)]),
+    rule(
+        "dynatrace-token",
+        "dt0c01.",
+        &[Run(Upper, 24, 24), Text(b"."), Run(Upper, 64, 64)],
+    ),
     rule("doppler-token", "dp.pt.", &[Run(Alnum, 40, 44)]),
     rule("doppler-token", "dp.ct.", &[Run(Alnum, 40, 44)]),
     rule("doppler-token", "dp.sa.", &[Run(Alnum, 40, 44)]),
@@ -199,7 +301,15 @@ pub const RULES: &[Rule] = &[
     rule(
         "onepassword-key",
         "A3-",
-        &[Run(Upper, 6, 6), Text(b"-"), Run(Upper, 5, 11), Text(b"-"), Run(Upper, 5, 5), Text(b"-"), Run(Upper, 5, 5)],
+        &[
+            Run(Upper, 6, 6),
+            Text(b"-"),
+            Run(Upper, 5, 11),
+            Text(b"-"),
+            Run(Upper, 5, 5),
+            Text(b"-"),
+            Run(Upper, 5, 5),
+        ],
     ),
     rule("mapbox-token", "sk.eyJ", &[Run(Base64, 40, ANY)]),
     rule("adobe-secret", "p8e-", &[Run(Alnum, 32, 32)]),

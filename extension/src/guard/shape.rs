@@ -28,7 +28,8 @@ impl Class {
             Class::Alnum => byte.is_ascii_alphanumeric(),
             Class::Word => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'),
             Class::Base64 => {
-                byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+' | b'/' | b'=' | b'.' | b'~')
+                byte.is_ascii_alphanumeric()
+                    || matches!(byte, b'_' | b'-' | b'+' | b'/' | b'=' | b'.' | b'~')
             }
             Class::Digit => byte.is_ascii_digit(),
         }
@@ -64,7 +65,9 @@ pub struct Rule {
 impl Rule {
     /// Whether a secret of this kind starts at `position`.
     pub fn matches(&self, bytes: &[u8], position: usize) -> bool {
-        let Some(mut rest) = bytes[position..].strip_prefix(self.prefix) else { return false };
+        let Some(mut rest) = bytes[position..].strip_prefix(self.prefix) else {
+            return false;
+        };
         let starts = match self.start {
             Start::Word => starts_word(bytes, position),
             Start::AfterDigit => position > 0 && bytes[position - 1].is_ascii_digit(),
@@ -82,7 +85,11 @@ impl Rule {
                     None => return false,
                 },
                 Part::Run(class, least, most) => {
-                    let length = rest.iter().take(*most).take_while(|byte| class.holds(**byte)).count();
+                    let length = rest
+                        .iter()
+                        .take(*most)
+                        .take_while(|byte| class.holds(**byte))
+                        .count();
                     if length < *least {
                         return false;
                     }
@@ -103,7 +110,10 @@ impl Rule {
 /// Words are letters of one case; keys of this length mix digits and letters, or cases.
 fn looks_random(body: &[u8]) -> bool {
     let has = |test: fn(&u8) -> bool| body.iter().any(test);
-    let kinds = [has(u8::is_ascii_digit), has(u8::is_ascii_lowercase), has(u8::is_ascii_uppercase)];
+    let kinds = [
+        has(u8::is_ascii_digit),
+        has(u8::is_ascii_lowercase),
+        has(u8::is_ascii_uppercase),
+    ];
     kinds.iter().filter(|kind| **kind).count() >= 2 || body.iter().all(u8::is_ascii_digit)
 }
-

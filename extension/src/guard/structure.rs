@@ -46,7 +46,9 @@ fn private_key(bytes: &[u8], position: usize) -> Option<&'static str> {
         .iter()
         .take_while(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || **byte == b' ')
         .count();
-    let names_private_key = kind[..length].windows(11).any(|window| window == b"PRIVATE KEY");
+    let names_private_key = kind[..length]
+        .windows(11)
+        .any(|window| window == b"PRIVATE KEY");
     (before.ends_with(b"---") && names_private_key).then_some("private-key")
 }
 
@@ -54,11 +56,17 @@ fn private_key(bytes: &[u8], position: usize) -> Option<&'static str> {
 fn encoded_private_key(rest: &[u8]) -> Option<&'static str> {
     let mut decoded = [0; 64];
     let encoded = rest.get(..72).map(|longest| {
-        let end = longest.iter().position(|byte| !is_base64(*byte)).unwrap_or(72);
+        let end = longest
+            .iter()
+            .position(|byte| !is_base64(*byte))
+            .unwrap_or(72);
         &longest[..end & !3]
     })?;
     let length = STANDARD.decode_slice(encoded, &mut decoded).ok()?;
-    decoded[..length].windows(11).any(|window| window == b"PRIVATE KEY").then_some("private-key")
+    decoded[..length]
+        .windows(11)
+        .any(|window| window == b"PRIVATE KEY")
+        .then_some("private-key")
 }
 
 fn is_base64(byte: u8) -> bool {
@@ -83,14 +91,17 @@ fn web_token(rest: &[u8]) -> Option<&'static str> {
         return None;
     }
     let header = URL_SAFE.decode(&rest[..header_length]).ok()?;
-    let header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&header).ok()?;
+    let header: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&header).ok()?;
     header.contains_key("alg").then_some("json-web-token")
 }
 
 /// 32 hexadecimal digits before `-us` and a number.
 fn mailchimp_key(bytes: &[u8], position: usize) -> Option<&'static str> {
     let start = position.checked_sub(32)?;
-    let is_key = bytes[start..position].iter().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte));
+    let is_key = bytes[start..position]
+        .iter()
+        .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte));
     let has_number = bytes.get(position + 3).is_some_and(u8::is_ascii_digit);
     (is_key && has_number && starts_word(bytes, start)).then_some("mailchimp-key")
 }

@@ -29,25 +29,48 @@ fn examples() -> Vec<(&'static str, String)> {
         ("google-oauth-token", token("ya29.", alnum(60))),
         ("google-oauth-secret", token("GOCSPX-", alnum(28))),
         ("azure-client-secret", format!("abc8Q~{}", alnum(34))),
-        ("azure-storage-key", format!("DefaultEndpointsProtocol=https;AccountKey={}==", alnum(86))),
+        (
+            "azure-storage-key",
+            format!("DefaultEndpointsProtocol=https;AccountKey={}==", alnum(86)),
+        ),
         ("digitalocean-token", token("dop_v1_", hex(64))),
         ("databricks-token", token("dapi", hex(32))),
-        ("terraform-token", format!("{}.atlasv1.{}", alnum(14), alnum(67))),
+        (
+            "terraform-token",
+            format!("{}.atlasv1.{}", alnum(14), alnum(67)),
+        ),
         ("supabase-key", token("sbp_", hex(40))),
         ("github-token", token("ghp_", alnum(36))),
         ("github-token", token("gho_", alnum(36))),
         ("github-token", token("ghu_", alnum(36))),
         ("github-token", token("ghs_", alnum(36))),
         ("github-token", token("ghr_", alnum(76))),
-        ("github-token", format!("github_pat_{}_{}", alnum(22), alnum(59))),
+        (
+            "github-token",
+            format!("github_pat_{}_{}", alnum(22), alnum(59)),
+        ),
         ("gitlab-token", token("glpat-", alnum(20))),
         ("npm-token", token("npm_", alnum(36))),
         ("pypi-token", token("pypi-AgEIcHlwaS5vcmc", alnum(70))),
         ("docker-token", token("dckr_pat_", alnum(27))),
         ("postman-key", format!("PMAK-{}-{}", hex(24), hex(34))),
-        ("slack-token", format!("xoxb-{}-{}-{}", "1234567890", "1234567890123", alnum(24))),
-        ("slack-token", format!("xapp-1-A{}-{}-{}", upper(10), "1234567890123", hex(64))),
-        ("slack-webhook", format!("https://hooks.slack.com/services/T{}/B{}/{}", upper(9), upper(10), alnum(24))),
+        (
+            "slack-token",
+            format!("xoxb-{}-{}-{}", "1234567890", "1234567890123", alnum(24)),
+        ),
+        (
+            "slack-token",
+            format!("xapp-1-A{}-{}-{}", upper(10), "1234567890123", hex(64)),
+        ),
+        (
+            "slack-webhook",
+            format!(
+                "https://hooks.slack.com/services/T{}/B{}/{}",
+                upper(9),
+                upper(10),
+                alnum(24)
+            ),
+        ),
         ("telegram-bot-token", format!("1234567890:AA{}", alnum(33))),
         ("sendgrid-key", format!("SG.{}.{}", alnum(22), alnum(43))),
         ("mailgun-key", token("key-", hex(32))),
@@ -60,15 +83,24 @@ fn examples() -> Vec<(&'static str, String)> {
         ("square-token", token("sq0csp-", alnum(43))),
         ("square-token", token("EAAA", alnum(60))),
         ("shopify-token", token("shpat_", hex(32))),
-        ("anthropic-key", format!("sk-ant-api03-{}-{}AA", alnum(60), alnum(32))),
+        (
+            "anthropic-key",
+            format!("sk-ant-api03-{}-{}AA", alnum(60), alnum(32)),
+        ),
         ("openai-key", token("sk-proj-", alnum(48))),
         ("openai-key", token("sk-", alnum(48))),
         ("huggingface-token", token("hf_", run("aBcDeF", 34))),
         ("newrelic-key", token("NRAK-", upper(27))),
         ("vault-token", token("hvs.", alnum(90))),
         ("age-key", token("AGE-SECRET-KEY-1", upper(58))),
-        ("json-web-token", web_token(r#"{"alg":"HS256","typ":"JWT"}"#)),
-        ("json-web-token", web_token(r#"{"typ":"JWT","kid":"1","alg":"RS256"}"#)),
+        (
+            "json-web-token",
+            web_token(r#"{"alg":"HS256","typ":"JWT"}"#),
+        ),
+        (
+            "json-web-token",
+            web_token(r#"{"typ":"JWT","kid":"1","alg":"RS256"}"#),
+        ),
         ("private-key", pem("PRIVATE KEY")),
         ("private-key", pem("RSA PRIVATE KEY")),
         ("private-key", pem("EC PRIVATE KEY")),
@@ -76,15 +108,24 @@ fn examples() -> Vec<(&'static str, String)> {
         ("private-key", pem("ENCRYPTED PRIVATE KEY")),
         ("private-key", pem("OPENSSH PRIVATE KEY")),
         ("private-key", pem("PGP PRIVATE KEY BLOCK")),
-        ("private-key", format!("---- BEGIN SSH2 ENCRYPTED {}", "PRIVATE KEY ----")),
-        ("private-key", format!("PuTTY-User-Key-File-3: {}", "ssh-ed25519")),
+        (
+            "private-key",
+            format!("---- BEGIN SSH2 ENCRYPTED {}", "PRIVATE KEY ----"),
+        ),
+        (
+            "private-key",
+            format!("PuTTY-User-Key-File-3: {}", "ssh-ed25519"),
+        ),
         ("private-key", base64(&pem("RSA PRIVATE KEY"))),
         ("private-key", format!("b3BlbnNzaC1rZXktdjEA{}", alnum(60))),
     ]
 }
 
 fn pem(kind: &str) -> String {
-    format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----", alnum(64))
+    format!(
+        "-----BEGIN {kind}-----\n{}\n-----END {kind}-----",
+        alnum(64)
+    )
 }
 
 fn base64(text: &str) -> String {
@@ -93,7 +134,12 @@ fn base64(text: &str) -> String {
 }
 
 fn web_token(header: &str) -> String {
-    let part = |text: &str| base64(text).replace('+', "-").replace('/', "_").replace('=', "");
+    let part = |text: &str| {
+        base64(text)
+            .replace('+', "-")
+            .replace('/', "_")
+            .replace('=', "")
+    };
     format!("{}.{}.{}", part(header), part(r#"{"sub":"1"}"#), alnum(43))
 }
 
@@ -175,7 +221,20 @@ fn a_web_token_needs_its_algorithm() {
 
 #[test]
 fn time_is_linear_in_bad_input() {
-    for unit in ["A", "-", "sk_live_", "eyJ", "eyJhbGciOi.", "ey-", "e-", "xoxb-", "BEGIN ", "0123456789abcdef", "Q~", "LS0tLS1CRUdJTi"] {
+    for unit in [
+        "A",
+        "-",
+        "sk_live_",
+        "eyJ",
+        "eyJhbGciOi.",
+        "ey-",
+        "e-",
+        "xoxb-",
+        "BEGIN ",
+        "0123456789abcdef",
+        "Q~",
+        "LS0tLS1CRUdJTi",
+    ] {
         let text = unit.repeat(1_000_000 / unit.len());
         let start = std::time::Instant::now();
         find(&text);

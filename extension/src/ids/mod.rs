@@ -78,7 +78,10 @@ mod tests {
     fn tokens_are_43_characters_and_differ() {
         let (one, two) = (token().expect("entropy"), token().expect("entropy"));
         assert_eq!(one.len(), 43);
-        assert!(one.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_'));
+        assert!(
+            one.bytes()
+                .all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
+        );
         assert_ne!(*one, *two);
     }
 }

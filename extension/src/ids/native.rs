@@ -19,7 +19,8 @@ native_function!(uuid_v7, |_call| {
     // SAFETY: reads the clock; callable at any time.
     let now = unsafe { pg_sys::GetCurrentTimestamp() };
     let random = keyring::native::draw_random()?;
-    let id = SEQUENCE.with_borrow_mut(|sequence| sequence.next(now.saturating_add(POSTGRES_EPOCH), random));
+    let id = SEQUENCE
+        .with_borrow_mut(|sequence| sequence.next(now.saturating_add(POSTGRES_EPOCH), random));
     uuid(&id)
 });
 

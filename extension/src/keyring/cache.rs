@@ -77,7 +77,13 @@ pub struct KeyCache {
 
 impl KeyCache {
     pub fn new() -> KeyCache {
-        KeyCache { entries: Vec::new(), places: HashMap::new(), last: 0, active: Vec::new(), transaction: 1 }
+        KeyCache {
+            entries: Vec::new(),
+            places: HashMap::new(),
+            last: 0,
+            active: Vec::new(),
+            transaction: 1,
+        }
     }
 
     /// The key `id` of `tenant`, if it is here and fresh. `now` is asked only once a transaction and key.
@@ -113,7 +119,14 @@ impl KeyCache {
             self.entries.clear();
             self.places.clear();
         }
-        let mut entry = Entry { id, tenant, loaded_at: now, checked_in: self.transaction, sealed: 0, material };
+        let mut entry = Entry {
+            id,
+            tenant,
+            loaded_at: now,
+            checked_in: self.transaction,
+            sealed: 0,
+            material,
+        };
         match self.places.get(&id) {
             Some(&place) => {
                 entry.sealed = self.entries[place].sealed;
@@ -140,7 +153,11 @@ impl KeyCache {
     #[inline]
     pub fn active(&self, tenant: &TenantId, purpose: Purpose) -> Option<i64> {
         let same = |active: &&Active| active.purpose == purpose && active.tenant == *tenant;
-        self.active.iter().rev().find(same).map(|active| active.key_id)
+        self.active
+            .iter()
+            .rev()
+            .find(same)
+            .map(|active| active.key_id)
     }
 
     pub fn remember_active(&mut self, tenant: TenantId, purpose: Purpose, key_id: i64) {
@@ -148,7 +165,11 @@ impl KeyCache {
         if self.active.len() >= 64 {
             self.active.clear();
         }
-        self.active.push(Active { tenant, purpose, key_id });
+        self.active.push(Active {
+            tenant,
+            purpose,
+            key_id,
+        });
     }
 
     /// Forgets the active keys: a savepoint was rolled back.
@@ -258,6 +279,11 @@ mod tests {
         assert!(entry.count_sealed());
         assert!(!entry.count_sealed());
         cache.insert(1, TENANT, index_key(1), 0);
-        assert!(!cache.find(1, &TENANT, Purpose::Index, || 0).expect("there").count_sealed());
+        assert!(
+            !cache
+                .find(1, &TENANT, Purpose::Index, || 0)
+                .expect("there")
+                .count_sealed()
+        );
     }
 }

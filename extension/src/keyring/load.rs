@@ -16,7 +16,8 @@ use super::Purpose;
 use crate::crypto::TenantId;
 use crate::errors::Failure;
 
-const KEY_BY_ID: &CStr = c"select wrapped_key, master_key_id, check_value, status, purpose, tenant_id \
+const KEY_BY_ID: &CStr =
+    c"select wrapped_key, master_key_id, check_value, status, purpose, tenant_id \
     from rotator_internal.encryption_key where id operator(pg_catalog.=) $1";
 
 const ACTIVE_KEY: &CStr = c"select id from rotator_internal.encryption_key \
@@ -58,7 +59,8 @@ pub fn key_by_id(id: i64) -> Result<Option<KeyRow>, Failure> {
 
 /// Id of the key that `tenant` writes with.
 pub fn active_key(tenant: &TenantId, purpose: Purpose) -> Result<Option<i64>, Failure> {
-    let purpose = crate::boundary::text(purpose.name().as_bytes())?.unwrap_or(pg_sys::Datum::from(0));
+    let purpose =
+        crate::boundary::text(purpose.name().as_bytes())?.unwrap_or(pg_sys::Datum::from(0));
     let mut types = [pg_sys::UUIDOID, pg_sys::TEXTOID];
     let mut values = [pg_sys::Datum::from(ptr::from_ref(tenant)), purpose];
     ACTIVE_KEY_PLAN.with(|plan| query(plan, ACTIVE_KEY, &mut types, &mut values, |row| row.int8(1)))
@@ -72,7 +74,9 @@ fn query<R>(
     values: &mut [pg_sys::Datum],
     read: impl FnOnce(&Row) -> Option<R>,
 ) -> Result<Option<R>, Failure> {
-    let failed = Failure::Internal { what: "rotator could not read its key table" };
+    let failed = Failure::Internal {
+        what: "rotator could not read its key table",
+    };
     let _user = AsBootstrapSuperuser::begin();
     // SAFETY: SPI's own order of calls. An ERROR below unwinds through here; the abort of the (sub)transaction that has
     // to follow it closes SPI and pops the snapshot, and dropping `_user` restores the user.
@@ -85,17 +89,23 @@ fn query<R>(
             pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
         }
         if plan.get().is_null() {
-            let prepared = pg_sys::SPI_prepare(sql.as_ptr(), types.len() as c_int, types.as_mut_ptr());
+            let prepared =
+                pg_sys::SPI_prepare(sql.as_ptr(), types.len() as c_int, types.as_mut_ptr());
             if prepared.is_null() || pg_sys::SPI_keepplan(prepared) != 0 {
                 return Err(failed);
             }
             plan.set(prepared);
         }
-        let status = pg_sys::SPI_execute_plan(plan.get(), values.as_mut_ptr(), ptr::null(), true, 1);
+        let status =
+            pg_sys::SPI_execute_plan(plan.get(), values.as_mut_ptr(), ptr::null(), true, 1);
         if status != pg_sys::SPI_OK_SELECT as c_int {
             return Err(failed);
         }
-        let found = if pg_sys::SPI_processed == 0 { None } else { Some(Row::first()) };
+        let found = if pg_sys::SPI_processed == 0 {
+            None
+        } else {
+            Some(Row::first())
+        };
         let result = found.and_then(|row| read(&row));
         if own_snapshot {
             pg_sys::PopActiveSnapshot();
@@ -118,14 +128,18 @@ impl Row {
         // SAFETY: see above.
         unsafe {
             let table = pg_sys::SPI_tuptable;
-            Row { tuple: *(*table).vals, descriptor: (*table).tupdesc }
+            Row {
+                tuple: *(*table).vals,
+                descriptor: (*table).tupdesc,
+            }
         }
     }
 
     fn datum(&self, column: c_int) -> Option<pg_sys::Datum> {
         let mut is_null = false;
         // SAFETY: the row is alive (see the type); SPI checks the column number.
-        let datum = unsafe { pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null) };
+        let datum =
+            unsafe { pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null) };
         (!is_null).then_some(datum)
     }
 
@@ -165,11 +179,15 @@ struct AsBootstrapSuperuser {
 
 impl AsBootstrapSuperuser {
     fn begin() -> AsBootstrapSuperuser {
-        let mut before = AsBootstrapSuperuser { user: pg_sys::InvalidOid, context: 0 };
+        let mut before = AsBootstrapSuperuser {
+            user: pg_sys::InvalidOid,
+            context: 0,
+        };
         // SAFETY: reads and sets the backend's user; undone by drop.
         unsafe {
             pg_sys::GetUserIdAndSecContext(&mut before.user, &mut before.context);
-            let restricted = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
+            let restricted =
+                pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
             pg_sys::SetUserIdAndSecContext(
                 pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID),
                 before.context | restricted as c_int,

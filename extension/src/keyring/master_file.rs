@@ -33,7 +33,9 @@ pub enum Problem {
     NotAFile,
     #[error("the master key file belongs to user {0}, it must belong to the server's user or root")]
     WrongOwner(u32),
-    #[error("the master key file has mode {0:04o}, it must be 0600 or less (0640 or less when it belongs to root)")]
+    #[error(
+        "the master key file has mode {0:04o}, it must be 0600 or less (0640 or less when it belongs to root)"
+    )]
     TooOpen(u32),
     #[error("the master key file is larger than 64 KiB")]
     TooLarge,
@@ -69,7 +71,11 @@ impl MasterKeys {
             return Err(Problem::NotAbsolute);
         }
         let unopenable = |error: std::io::Error| Problem::Unopenable(reason(&error));
-        let file = File::options().read(true).custom_flags(O_NONBLOCK).open(path).map_err(unopenable)?;
+        let file = File::options()
+            .read(true)
+            .custom_flags(O_NONBLOCK)
+            .open(path)
+            .map_err(unopenable)?;
         // Of the opened file, not of the path: nobody can swap them in between.
         let metadata = file.metadata().map_err(unopenable)?;
         let mode = metadata.mode() & 0o7777;
@@ -104,7 +110,10 @@ impl MasterKeys {
             if line.is_empty() || line[0] == b'#' {
                 continue;
             }
-            let colon = line.iter().position(|byte| *byte == b':').ok_or(Problem::NoColon(number))?;
+            let colon = line
+                .iter()
+                .position(|byte| *byte == b':')
+                .ok_or(Problem::NoColon(number))?;
             let id = parse_id(&line[..colon]).ok_or(Problem::BadId(number))?;
             let bytes = parse_key(&line[colon + 1..]).ok_or(Problem::BadKey(number))?;
             if keys.iter().any(|key| key.id == id) {
@@ -112,7 +121,11 @@ impl MasterKeys {
             }
             keys.push(MasterKey { id, bytes });
         }
-        if keys.is_empty() { Err(Problem::Empty) } else { Ok(MasterKeys(keys)) }
+        if keys.is_empty() {
+            Err(Problem::Empty)
+        } else {
+            Ok(MasterKeys(keys))
+        }
     }
 
     /// The key that wraps, with its id.
@@ -141,7 +154,9 @@ fn parse_id(bytes: &[u8]) -> Option<String> {
 
 fn parse_key(base64: &[u8]) -> Option<KeyBytes> {
     let mut decoded = Zeroizing::new([0; 34]); // what 44 characters may decode to, with room for the decoder's estimate
-    let length = STANDARD.decode_slice(base64.trim_ascii(), &mut decoded[..]).ok()?;
+    let length = STANDARD
+        .decode_slice(base64.trim_ascii(), &mut decoded[..])
+        .ok()?;
     let mut bytes: Zeroizing<[u8; 32]> = Zeroizing::new(decoded[..length].try_into().ok()?);
     Some(KeyBytes::take(&mut bytes))
 }
@@ -161,7 +176,9 @@ mod tests {
     #[test]
     fn first_wraps_and_all_unwrap() {
         let file = format!("# comment\n\n  2026-11:{TWO}\r\nold:{ONE}\n");
-        let keys = MasterKeys::parse(file.as_bytes()).ok().expect("parses");
+        let Ok(keys) = MasterKeys::parse(file.as_bytes()) else {
+            panic!("a good file is refused")
+        };
         assert_eq!(keys.wrapping().0, "2026-11");
         assert_eq!(keys.wrapping().1.expose(), &[2; 32]);
         assert_eq!(keys.find("old").expect("found").expose(), &[1; 32]);
@@ -215,10 +232,19 @@ mod tests {
             assert_eq!(with_mode(0o600, uid + 1), Some(Problem::WrongOwner(uid)));
         }
         std::fs::remove_file(&path).expect("removes");
-        assert!(matches!(MasterKeys::read(&name, uid), Err(Problem::Unopenable(_))));
+        assert!(matches!(
+            MasterKeys::read(&name, uid),
+            Err(Problem::Unopenable(_))
+        ));
         assert_eq!(MasterKeys::read("", uid).err(), Some(Problem::NotSet));
-        assert_eq!(MasterKeys::read("keys", uid).err(), Some(Problem::NotAbsolute));
+        assert_eq!(
+            MasterKeys::read("keys", uid).err(),
+            Some(Problem::NotAbsolute)
+        );
         assert_eq!(MasterKeys::read("/", uid).err(), Some(Problem::NotAFile));
-        assert_eq!(MasterKeys::read("/dev/null", uid).err(), Some(Problem::NotAFile));
+        assert_eq!(
+            MasterKeys::read("/dev/null", uid).err(),
+            Some(Problem::NotAFile)
+        );
     }
 }

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 
+use super::Purpose;
 use super::cache::{Entry, KeyCache, Material};
 use super::load::{self, KeyRow};
 use super::master_file::{MasterKeys, Problem};
-use super::Purpose;
 use crate::boundary::{bytea, native_function, record, text};
 use crate::crypto::nonce::{NoEntropy, RandomBlock};
 use crate::crypto::wrap::{self, Binding};
@@ -63,10 +63,13 @@ pub fn with_key<R>(
     purpose: Purpose,
     then: impl FnOnce(&mut Entry) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
-    let cached = KEYRING.with_borrow_mut(|keyring| match keyring.cache.find(id, tenant, purpose, now) {
-        Some(entry) => Ok(then(entry)),
-        None => Err(then),
-    });
+    let cached =
+        KEYRING.with_borrow_mut(
+            |keyring| match keyring.cache.find(id, tenant, purpose, now) {
+                Some(entry) => Ok(then(entry)),
+                None => Err(then),
+            },
+        );
     let then = match cached {
         Ok(result) => return result,
         Err(then) => then,
@@ -76,7 +79,9 @@ pub fn with_key<R>(
         keyring.cache.insert(id, *tenant, material, now());
         match keyring.cache.find(id, tenant, purpose, now) {
             Some(entry) => then(entry),
-            None => Err(Failure::Internal { what: "a key just loaded is not in the cache" }),
+            None => Err(Failure::Internal {
+                what: "a key just loaded is not in the cache",
+            }),
         }
     })
 }
@@ -87,7 +92,9 @@ pub fn active_key(tenant: &TenantId, purpose: Purpose) -> Result<i64, Failure> {
     if let Some(id) = KEYRING.with_borrow(|keyring| keyring.cache.active(tenant, purpose)) {
         return Ok(id);
     }
-    let id = load::active_key(tenant, purpose)?.ok_or(Failure::NoActiveKey { purpose: purpose.name() })?;
+    let id = load::active_key(tenant, purpose)?.ok_or(Failure::NoActiveKey {
+        purpose: purpose.name(),
+    })?;
     KEYRING.with_borrow_mut(|keyring| keyring.cache.remember_active(*tenant, purpose, id));
     Ok(id)
 }
@@ -109,13 +116,27 @@ fn fetch(id: i64, tenant: &TenantId, purpose: Purpose) -> Result<Material, Failu
 
 impl Keyring {
     fn unwrap(&mut self, id: i64, tenant: &TenantId, row: &KeyRow) -> Result<KeyBytes, Failure> {
-        let (Some(wrapped_key), Some(master_key_id), Some(check_value), false) =
-            (&row.wrapped_key, &row.master_key_id, &row.check_value, row.status == "destroyed")
-        else {
+        let (Some(wrapped_key), Some(master_key_id), Some(check_value), false) = (
+            &row.wrapped_key,
+            &row.master_key_id,
+            &row.check_value,
+            row.status == "destroyed",
+        ) else {
             return Err(Failure::KeyDestroyed { key_id: id });
         };
-        let binding = Binding { tenant, key_id: id, purpose: &row.purpose, master_key_id };
-        wrap::unwrap(self.master(master_key_id)?, &binding, wrapped_key, check_value).map_err(|_| {
+        let binding = Binding {
+            tenant,
+            key_id: id,
+            purpose: &row.purpose,
+            master_key_id,
+        };
+        wrap::unwrap(
+            self.master(master_key_id)?,
+            &binding,
+            wrapped_key,
+            check_value,
+        )
+        .map_err(|_| {
             // Perhaps the file has been put right since: look again at the next use.
             self.masters = None;
             Failure::MasterKeyUnavailable {
@@ -125,16 +146,23 @@ impl Keyring {
     }
 
     fn master(&mut self, master_key_id: &str) -> Result<&KeyBytes, Failure> {
-        let known = self.masters.as_ref().is_some_and(|masters| masters.find(master_key_id).is_some());
-        let may_reload = self.masters.is_none() || self.reloaded.is_none_or(|last| last.elapsed() >= RELOAD_EVERY);
+        let known = self
+            .masters
+            .as_ref()
+            .is_some_and(|masters| masters.find(master_key_id).is_some());
+        let may_reload = self.masters.is_none()
+            || self
+                .reloaded
+                .is_none_or(|last| last.elapsed() >= RELOAD_EVERY);
         if !known && may_reload {
             self.reload()?;
         }
-        self.masters.as_ref().and_then(|masters| masters.find(master_key_id)).ok_or_else(|| {
-            Failure::MasterKeyUnavailable {
+        self.masters
+            .as_ref()
+            .and_then(|masters| masters.find(master_key_id))
+            .ok_or_else(|| Failure::MasterKeyUnavailable {
                 problem: format!("the master key file holds no key called {master_key_id}"),
-            }
-        })
+            })
     }
 
     /// Reads the source of the master keys again; what was held before stays only if that works.
@@ -146,7 +174,9 @@ impl Keyring {
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Failure {
-        Failure::MasterKeyUnavailable { problem: problem.to_string() }
+        Failure::MasterKeyUnavailable {
+            problem: problem.to_string(),
+        }
     }
 }
 
@@ -178,9 +208,15 @@ pub fn register_transaction_callbacks() {
 }
 
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn at_transaction_event(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
+unsafe extern "C-unwind" fn at_transaction_event(
+    event: pg_sys::XactEvent::Type,
+    _argument: *mut c_void,
+) {
     use pg_sys::XactEvent::*;
-    if let XACT_EVENT_COMMIT | XACT_EVENT_PARALLEL_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PARALLEL_ABORT
+    if let XACT_EVENT_COMMIT
+    | XACT_EVENT_PARALLEL_COMMIT
+    | XACT_EVENT_ABORT
+    | XACT_EVENT_PARALLEL_ABORT
     | XACT_EVENT_PREPARE = event
     {
         with_idle_cache(KeyCache::end_transaction);
@@ -220,10 +256,25 @@ native_function!(make_key, |call| {
     let key = KeyBytes::generate()?;
     let (wrapped, master_key_id) = KEYRING.with_borrow_mut(|keyring| {
         let (master_key_id, master) = keyring.reload()?.wrapping();
-        let binding = Binding { tenant, key_id, purpose: &purpose, master_key_id };
-        Ok::<_, Failure>((wrap::wrap(master, &binding, &key)?, master_key_id.to_owned()))
+        let binding = Binding {
+            tenant,
+            key_id,
+            purpose: &purpose,
+            master_key_id,
+        };
+        Ok::<_, Failure>((
+            wrap::wrap(master, &binding, &key)?,
+            master_key_id.to_owned(),
+        ))
     })?;
-    record(call, [bytea(&wrapped)?, text(master_key_id.as_bytes())?, bytea(&wrap::check_value(&key))?])
+    record(
+        call,
+        [
+            bytea(&wrapped)?,
+            text(master_key_id.as_bytes())?,
+            bytea(&wrap::check_value(&key))?,
+        ],
+    )
 });
 
 // NULL when the master keys can be read now, else what is wrong.
@@ -235,6 +286,7 @@ native_function!(master_key_status, |_call| {
 });
 
 native_function!(wrapping_master_key_id, |_call| {
-    let id = KEYRING.with_borrow_mut(|keyring| Ok::<_, Failure>(keyring.reload()?.wrapping().0.to_owned()))?;
+    let id = KEYRING
+        .with_borrow_mut(|keyring| Ok::<_, Failure>(keyring.reload()?.wrapping().0.to_owned()))?;
     text(id.as_bytes())
 });

@@ -42,13 +42,18 @@ impl Bindings {
         in_new_transaction: bool,
     ) -> Mark {
         if in_new_transaction {
-            self.0.retain(|binding| equal_in_constant_time(&binding.mark[..32], current));
+            self.0
+                .retain(|binding| equal_in_constant_time(&binding.mark[..32], current));
         }
         if self.0.len() >= MOST {
             self.0.remove(0);
         }
         let mark = mark(random);
-        self.0.push(Binding { tenant, session_user, mark });
+        self.0.push(Binding {
+            tenant,
+            session_user,
+            mark,
+        });
         mark
     }
 

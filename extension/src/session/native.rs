@@ -70,9 +70,19 @@ native_function!(bind_tenant, |call| {
     let transaction = keyring::native::transaction_number();
     let in_new_transaction = BOUND_IN.replace(transaction) != transaction;
     let mark = BINDINGS.with_borrow_mut(|bindings| {
-        bindings.add(tenant, session_user(), random, current.as_bytes(), in_new_transaction)
+        bindings.add(
+            tenant,
+            session_user(),
+            random,
+            current.as_bytes(),
+            in_new_transaction,
+        )
     });
-    let action = if is_local { pg_sys::GucAction::GUC_ACTION_LOCAL } else { pg_sys::GucAction::GUC_ACTION_SET };
+    let action = if is_local {
+        pg_sys::GucAction::GUC_ACTION_LOCAL
+    } else {
+        pg_sys::GucAction::GUC_ACTION_SET
+    };
     let _guard = WhileBinding::start();
     // SAFETY: both strings end in NUL and are copied; level 0 means that a refusal raises.
     let set = unsafe {
@@ -90,7 +100,9 @@ native_function!(bind_tenant, |call| {
     if set > 0 {
         Ok(Some(pg_sys::Datum::from(0)))
     } else {
-        Err(Failure::Internal { what: "rotator.session could not be set" })
+        Err(Failure::Internal {
+            what: "rotator.session could not be set",
+        })
     }
 });
 

@@ -50,7 +50,7 @@ Examples:
   rotator secrets list --limit 10000 --format csv > secrets.csv";
 
 pub const ADD: &str = "\
-Prints the id alone, so that a script can keep it. A date without a time is midnight UTC.
+Prints the id alone, so that a script can keep it. Dates without a time zone are in the tenant's.
 
 Examples:
   rotator secrets add 'Stripe live key' --provider stripe --interval '90 days' --owner dana --priority p1
@@ -81,7 +81,7 @@ Examples:
 
 pub const ROTATED: &str = "\
 Ends the alert, cancels reminders that wait, and plans the next cycle. Prints the next expiry alone.
-Secrets without an interval need --next-expiry. A date without a time is midnight UTC.
+Secrets without an interval need --next-expiry. Dates without a time zone are in the tenant's.
 
 Examples:
   rotator secrets rotated 'Stripe live key'
@@ -90,7 +90,8 @@ Examples:
 
 pub const ACK: &str = "\
 Says that somebody is on it: reminders and escalation pause. It is not a rotation; mark that with
-`rotator secrets rotated`. Only a secret with an open alert can be acknowledged.
+`rotator secrets rotated`. Only a secret with an open alert can be acknowledged. Dates without a time zone are in
+the tenant's.
 
 Examples:
   rotator secrets ack 'Stripe live key'

@@ -1,5 +1,6 @@
 //! A command's connection. Each call is one short transaction that first says who we are (`application_name`, which the
-//! audit log records as source `cli`) and which tenant is meant, so that a pooler in transaction mode may stand between.
+//! audit log records as source `cli`), which tenant is meant, and that dates are meant in its time zone. So a pooler in
+//! transaction mode may stand between.
 //!
 //! Every argument is bound as text and cast in SQL. Errors of the database keep its message; the hint is replaced where
 //! the database can only speak of SQL and the command line has a shorter way. Connecting itself: `db/`.
@@ -135,13 +136,13 @@ impl Session {
         sql: &str,
         parameters: &[Option<&str>],
     ) -> Result<Vec<Row>, Refusal> {
-        let tenant = self.tenant.clone();
-        self.transact(tenant.as_deref(), sql, parameters)
+        let named = self.tenant.is_some();
+        self.transact(true, sql, parameters)
             .await
-            .map_err(|error| explain(error, tenant.is_some()))
+            .map_err(|error| explain(error, named))
     }
 
-    /// Runs one statement without choosing a tenant.
+    /// Runs one statement without choosing a tenant; needs nothing of the extension.
     ///
     /// # Errors
     /// As [`Session::call`].
@@ -150,14 +151,14 @@ impl Session {
         sql: &str,
         parameters: &[Option<&str>],
     ) -> Result<Vec<Row>, Refusal> {
-        self.transact(None, sql, parameters)
+        self.transact(false, sql, parameters)
             .await
             .map_err(|error| explain(error, false))
     }
 
     async fn transact(
         &mut self,
-        tenant: Option<&str>,
+        in_tenant: bool,
         sql: &str,
         parameters: &[Option<&str>],
     ) -> Result<Vec<Row>, DbError> {
@@ -167,13 +168,16 @@ impl Session {
                    pg_catalog.set_config('DateStyle', 'ISO', true), \
                    pg_catalog.set_config('IntervalStyle', 'postgres', true)";
         transaction.query_typed(who, &[]).await?;
-        if let Some(tenant) = tenant {
+        if let (true, Some(tenant)) = (in_tenant, &self.tenant) {
+            let choose = "select rotator.use_tenant($1, true)";
             transaction
-                .query_typed(
-                    "select rotator.use_tenant($1, true)",
-                    &[(&tenant, Type::TEXT)],
-                )
+                .query_typed(choose, &[(tenant, Type::TEXT)])
                 .await?;
+        }
+        if in_tenant {
+            // What is typed as 2026-12-31 means that day where the tenant is, and is shown as that day again.
+            let zone = "select pg_catalog.set_config('TimeZone', coalesce(rotator.current_time_zone(), 'UTC'), true)";
+            transaction.query_typed(zone, &[]).await?;
         }
         let typed: Vec<(&(dyn ToSql + Sync), Type)> = parameters
             .iter()

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{DbError, Session};
 
 /// How long the queue's functions may take. They are short; a server that is silent longer is given up.
-const CALL_LIMIT: Duration = Duration::from_secs(30);
+const CALL_LIMIT: Duration = Duration::from_secs(20);
 /// One tick of up to 5000 rows, on a server that is busy.
 const TICK_LIMIT: Duration = Duration::from_secs(120);
 /// A page is read by a person who waits.

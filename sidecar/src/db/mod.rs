@@ -43,6 +43,11 @@ impl Target {
         &self.shown
     }
 
+    /// The login role.
+    pub fn user(&self) -> &str {
+        self.config.get_user().unwrap_or_default()
+    }
+
     /// Opens one connection; its other half has to be driven by the caller.
     async fn open(&self) -> Result<(Client, Connection<Socket, tls::Stream<Socket>>), DbError> {
         self.config

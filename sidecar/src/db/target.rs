@@ -33,7 +33,13 @@ impl Target {
     /// [`DbError::Target`] when it can't be understood; the text never quotes it, since it holds a password.
     pub fn parse(text: &str) -> Result<Self, DbError> {
         let mut ssl = Ssl::default();
-        let rest = if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        let ours = ["postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| text.starts_with(scheme));
+        if !ours && text.contains("://") && !text.contains('=') {
+            return Err(malformed("it does not begin with postgres://".to_owned()));
+        }
+        let rest = if ours {
             ssl.take_from_url(text)?
         } else {
             ssl.take_from_pairs(text)?

@@ -11,6 +11,7 @@ mod message;
 mod outcome;
 mod retry_after;
 mod slack;
+mod slack_answer;
 mod slack_layout;
 mod smtp_url;
 mod web;

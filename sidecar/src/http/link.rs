@@ -9,31 +9,26 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
-use url::{Url, form_urlencoded};
+use url::Url;
 
+use super::form::Form;
 use super::origin;
 use super::page::{Deed, LinkPage, Notice, View, answer, local};
 use crate::db::{DbError, Redemption, Session};
 
 /// 32 random bytes in base64url without padding.
 const TOKEN_LENGTH: usize = 43;
+/// The database's word for a text that looks like a credential's value: not even shown back.
+const LOOKS_LIKE_A_SECRET: &str = "RT001";
 
 /// What the link pages need.
 pub struct Links {
     pub session: Arc<Session>,
     pub public_url: Url,
-}
-
-/// The fields of the form.
-#[derive(Default)]
-struct Form {
-    action: Option<String>,
-    next_expiry_date: Option<String>,
-    note: Option<String>,
 }
 
 /// GET and HEAD.
@@ -69,7 +64,7 @@ pub async fn act(
             ],
         );
     }
-    let form = match read_form(&headers, body) {
+    let mut form = match Form::read(&headers, body) {
         Ok(form) => form,
         Err(response) => return response,
     };
@@ -79,21 +74,7 @@ pub async fn act(
         Err(Unseen::Over(response)) => return repeat(&links, &token, &form, response).await,
         Err(Unseen::Answer(response)) => return response,
     };
-    let again = |error: &str| {
-        let (note, date) = (
-            form.note.as_deref().unwrap_or(""),
-            form.next_expiry_date.as_deref().unwrap_or(""),
-        );
-        answer(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            &LinkPage {
-                view: &view,
-                error: Some(error),
-                note,
-                date,
-            },
-        )
-    };
+    let again = |error: &str| refuse(&view, &form, error);
     let action = match form.action.as_deref() {
         Some(action @ ("acknowledge" | "rotated")) => action,
         _ => return again("Nothing was changed: choose one of the two first."),
@@ -121,17 +102,30 @@ pub async fn act(
     match links.session.redeem_link(request).await {
         Ok(result) => done(action, &view.secret.name, &view.tenant.time_zone, result),
         Err(error) if is_bad_input(&error) => {
-            let hint = error
-                .hint()
-                .map(|hint| format!(" {}", sentence(hint)))
-                .unwrap_or_default();
-            again(&format!(
-                "Nothing was changed: {}{hint}",
-                sentence(&error.to_string())
-            ))
+            let hint = error.hint().map(sentence).unwrap_or_default();
+            let problem = sentence(&error.to_string());
+            if error.sqlstate() == Some(LOOKS_LIKE_A_SECRET) {
+                form.note = None;
+            }
+            refuse(
+                &view,
+                &form,
+                &format!("Nothing was changed: {problem} {hint}"),
+            )
         }
         Err(error) => problem(&error),
     }
+}
+
+/// The form again, with what was wrong and what was typed; the choice has to be made anew.
+fn refuse(view: &View, form: &Form, error: &str) -> Response {
+    let page = LinkPage {
+        view,
+        error: Some(error),
+        note: form.note.as_deref().unwrap_or(""),
+        date: form.next_expiry_date.as_deref().unwrap_or(""),
+    };
+    answer(StatusCode::UNPROCESSABLE_ENTITY, &page)
 }
 
 /// Why a link's page can't be shown.
@@ -186,57 +180,6 @@ async fn view(links: &Links, token: &str) -> Result<View, Unseen> {
         tracing::error!("redeem_link answered with something else than agreed: {error}");
         Unseen::Answer(broken())
     })
-}
-
-fn read_form(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Form, Response> {
-    let body = body.map_err(|rejection| {
-        let lines = [
-            "Nothing was changed.",
-            "Shorten the note and send it again.",
-        ];
-        notice(
-            rejection.status(),
-            "That is more than this form takes",
-            &lines,
-        )
-    })?;
-    let is_form = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| {
-            value.split(';').next().is_some_and(|kind| {
-                kind.trim()
-                    .eq_ignore_ascii_case("application/x-www-form-urlencoded")
-            })
-        });
-    if !is_form && !body.is_empty() {
-        let lines = [
-            "Nothing was changed.",
-            "Open the link in your notification again and use the form there.",
-        ];
-        return Err(notice(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "This is not the form of this page",
-            &lines,
-        ));
-    }
-    let mut form = Form::default();
-    for (name, value) in form_urlencoded::parse(&body) {
-        let field = match name.as_ref() {
-            "action" => &mut form.action,
-            "next_expiry_date" => &mut form.next_expiry_date,
-            "note" => &mut form.note,
-            _ => continue,
-        };
-        let value = value.trim();
-        if field.is_some() {
-            // Said twice is not a deliberate choice.
-            *field = Some(String::new());
-        } else if !value.is_empty() {
-            *field = Some(value.to_owned());
-        }
-    }
-    Ok(form)
 }
 
 /// What the action did, or who had done it before.
@@ -298,9 +241,9 @@ fn done(action: &str, name: &str, zone: &str, result: Value) -> Response {
 
 fn is_bad_input(error: &DbError) -> bool {
     // 22 bad argument, 23 what a constraint refuses, RT001 a note that looks like a secret value.
-    error
-        .sqlstate()
-        .is_some_and(|state| state.starts_with("22") || state.starts_with("23") || state == "RT001")
+    error.sqlstate().is_some_and(|state| {
+        state.starts_with("22") || state.starts_with("23") || state == LOOKS_LIKE_A_SECRET
+    })
 }
 
 fn problem(error: &DbError) -> Response {
@@ -392,47 +335,6 @@ fn sentence(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn form(body: &'static str) -> Result<Form, StatusCode> {
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            header::CONTENT_TYPE,
-            "application/x-www-form-urlencoded; charset=utf-8"
-                .parse()
-                .unwrap(),
-        );
-        read_form(&headers, Ok(Bytes::from_static(body.as_bytes())))
-            .map_err(|response| response.status())
-    }
-
-    #[test]
-    fn fields_are_read_once_and_blank_ones_count_as_absent() {
-        let read =
-            form("action=rotated&next_expiry_date=2027-01-31&note=+done%21+&other=1").unwrap();
-        assert_eq!(read.action.as_deref(), Some("rotated"));
-        assert_eq!(read.next_expiry_date.as_deref(), Some("2027-01-31"));
-        assert_eq!(read.note.as_deref(), Some("done!"));
-        let blank = form("action=&note=+&next_expiry_date=").unwrap();
-        assert!(blank.action.is_none() && blank.note.is_none() && blank.next_expiry_date.is_none());
-        assert_eq!(
-            form("action=acknowledge&action=rotated")
-                .unwrap()
-                .action
-                .as_deref(),
-            Some("")
-        );
-    }
-
-    #[test]
-    fn other_kinds_of_bodies_are_refused() {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, "text/plain".parse().unwrap());
-        let body = Ok(Bytes::from_static(b"action=rotated"));
-        assert_eq!(
-            read_form(&headers, body).err().unwrap().status(),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE
-        );
-    }
 
     #[test]
     fn what_the_database_says_becomes_the_right_page() {

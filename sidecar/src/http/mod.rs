@@ -1,8 +1,9 @@
 //! The sidecar's HTTP: links in notifications and health probes. Everything else is 404.
 //!
-//! One file a family: the socket (`server.rs`), `/a/{token}` (`link.rs`) and its pages (`page.rs`), forms of other
+//! One file a family: the socket (`server.rs`), `/a/{token}` (`link.rs`), its form (`form.rs`) and pages (`page.rs`), forms of other
 //! sites (`origin.rs`), `/healthz` and `/readyz` (`probes.rs`). Here: routes, headers, limits, the access log.
 
+mod form;
 mod link;
 mod origin;
 mod page;

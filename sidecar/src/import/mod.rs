@@ -9,6 +9,7 @@ mod csv;
 mod fields;
 mod json;
 mod pem;
+mod records;
 pub mod text;
 
 use serde_json::{Map, Value};

@@ -28,6 +28,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let mut failures = 0;
+    let mut said = None;
     loop {
         let ended = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -36,10 +37,12 @@ pub async fn run(
         health.set_listening(false);
         let pause = pause_after(&ended, failures);
         failures += 1;
-        tracing::warn!(
-            retry_in_ms = pause.as_millis() as u64,
-            "LISTEN ended, polling meanwhile: {ended}"
-        );
+        let text = ended.to_string();
+        // Once for each reason, not once for each attempt.
+        if said.as_ref() != Some(&text) {
+            tracing::warn!("LISTEN ended, polling meanwhile: {text}");
+            said = Some(text);
+        }
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = sleep(pause) => {}

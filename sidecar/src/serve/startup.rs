@@ -86,14 +86,14 @@ pub async fn check_versions(session: &Session, target: &Target) -> Result<(), Fa
         .engine_status()
         .await
         .map_err(|error| match error.sqlstate() {
-            Some("42501") => Failure::new(
-                Exit::Config,
-                format!(
-                    "the login role of {} may not work on the queue",
-                    target.shown()
-                ),
-            )
-            .hint("as a superuser run `grant rotator_sidecar to <that role>`"),
+            Some("42501") => {
+                let role = target.user();
+                let database = target.shown();
+                let message = format!("the role {role} may not work on the queue ({database})");
+                Failure::new(Exit::Config, message).hint(format!(
+                    "as a superuser run `grant rotator_sidecar to \"{role}\"`"
+                ))
+            }
             Some("42883" | "3F000" | "42P01") => Failure::new(
                 Exit::Extension,
                 format!("the extension is incomplete: {error}"),

@@ -3,6 +3,7 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
@@ -151,11 +152,12 @@ fn kind(path: &Path, data: &[u8]) -> Kind {
 fn progress(rows: usize) -> ProgressBar {
     // Draws nothing unless standard error is a terminal.
     let bar = ProgressBar::with_draw_target(Some(rows as u64), ProgressDrawTarget::stderr());
-    if let Ok(style) =
-        ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} rows, {eta} left")
-    {
+    if let Ok(style) = ProgressStyle::with_template(
+        "{bar:30} {human_pos}/{human_len} rows, {elapsed} so far, {eta} left",
+    ) {
         bar.set_style(style);
     }
+    bar.enable_steady_tick(Duration::from_millis(250));
     bar
 }
 
@@ -222,8 +224,8 @@ async fn send(
             bar.suspend(|| eprintln!("{refused}"));
             tally.failed.push(refused);
         }
-        bar.inc(1);
     }
+    bar.inc(batch.len() as u64);
     Ok(())
 }
 

@@ -1,0 +1,65 @@
+//! `rotator secrets ack` and `rotator secrets rotated`: the two answers to a reminder. The first takes it on
+//! (`rotator.acknowledge`), the second closes the loop (`rotator.mark_rotated`) and says when it is due again.
+//!
+//! What an answer may be given to, and by whom, is decided in the database. Which secret is meant: `lookup.rs`.
+
+use serde_json::Value;
+
+use super::lookup::find;
+use crate::cli::Place;
+use crate::cli::args::{Ack, Rotated};
+use crate::cli::import::Item;
+use crate::cli::import::text::printable;
+use crate::cli::output::{Column, print_one};
+use crate::cli::session::{Session, only};
+use crate::failure::{Exit, Failure};
+
+const ACKNOWLEDGED: [Column; 2] = [Column::hidden("id"), Column::hidden("acknowledged")];
+const ROTATED: [Column; 2] = [Column::hidden("id"), Column::hidden("next_expiry_date")];
+
+const ACKNOWLEDGE: &str =
+    "select rotator.acknowledge(secret_id => $1::uuid, note => $2, until => $3::timestamptz)::text";
+
+/// Without --at the database's own clock is taken.
+const MARK: &str = "select to_jsonb(rotator.mark_rotated(
+    secret_id => $1::uuid, rotated_at => coalesce($2::timestamptz, now()), next_expiry_date => $3::timestamptz,
+    evidence_url => $4, note => $5))";
+
+pub async fn ack(place: &Place, args: Ack) -> Result<Exit, Failure> {
+    let mut session = Session::open_in_tenant(place).await?;
+    let secret = find(&mut session, &args.secret).await?;
+    let parameters = [
+        Some(secret.id.as_str()),
+        args.note.as_deref(),
+        args.until.as_deref(),
+    ];
+    session.call(ACKNOWLEDGE, &parameters).await?;
+    let row = Item::from_iter([
+        ("id".to_owned(), Value::String(secret.id)),
+        ("acknowledged".to_owned(), Value::Bool(true)),
+    ]);
+    let text = format!("acknowledged: {}", printable(&secret.name));
+    print_one(args.output.format, &text, &ACKNOWLEDGED, &row)?;
+    Ok(Exit::Ok)
+}
+
+pub async fn rotated(place: &Place, args: Rotated) -> Result<Exit, Failure> {
+    let mut session = Session::open_in_tenant(place).await?;
+    let secret = find(&mut session, &args.secret).await?;
+    let parameters = [
+        Some(secret.id.as_str()),
+        args.at.as_deref(),
+        args.next_expiry.as_deref(),
+        args.evidence_url.as_deref(),
+        args.note.as_deref(),
+    ];
+    let rows = session.call(MARK, &parameters).await?;
+    let next: Value = only(&rows, 0)?;
+    let text = next.as_str().unwrap_or_default().to_owned();
+    let row = Item::from_iter([
+        ("id".to_owned(), Value::String(secret.id)),
+        ("next_expiry_date".to_owned(), next),
+    ]);
+    print_one(args.output.format, &text, &ROTATED, &row)?;
+    Ok(Exit::Ok)
+}

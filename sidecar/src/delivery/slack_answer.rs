@@ -1,0 +1,245 @@
+//! What Slack's answers mean: one outcome for each, as a table of codes. HTTP 200 with `ok: false` is a failure.
+//! Sending: `slack.rs`. What happens after a failure: `sql/api`.
+
+use serde::Deserialize;
+
+use super::outcome::{Outcome, RetryReason};
+use super::web::Answer;
+
+/// `ok: false`, but worth another try: <https://docs.slack.dev/reference/methods/chat.postMessage#errors>
+const RETRY: &[&str] = &[
+    "fatal_error",
+    "internal_error",
+    "request_timeout",
+    "service_unavailable",
+    "team_added_to_org",
+];
+const RATE_LIMITED: &[&str] = &["message_limit_exceeded", "rate_limited", "ratelimited"];
+/// There is no such channel or person any more.
+const GONE: &[&str] = &[
+    "channel_is_archived",
+    "channel_not_found",
+    "is_archived",
+    "no_service",
+    "user_not_found",
+];
+
+#[derive(Deserialize)]
+struct ApiAnswer {
+    ok: bool,
+    #[serde(default)]
+    ts: Option<String>,
+    #[serde(default)]
+    error: Option<String>,
+}
+
+/// What an answer of the API means. HTTP 200 with `ok: false` is a failure.
+pub fn judge_api(answer: &Answer) -> Outcome {
+    if answer.status != 200 {
+        return judge_status(answer, None);
+    }
+    match serde_json::from_slice(&answer.body) {
+        Ok(ApiAnswer {
+            ok: true,
+            ts: Some(ts),
+            ..
+        }) => Outcome::Delivered { id: shown(&ts) },
+        Ok(ApiAnswer {
+            ok: true, ts: None, ..
+        }) => Outcome::Delivered {
+            id: "slack".to_owned(),
+        },
+        Ok(ApiAnswer {
+            ok: false, error, ..
+        }) => judge_code(
+            error
+                .as_deref()
+                .map_or_else(|| "no reason given".to_owned(), shown),
+            answer,
+        ),
+        Err(_) => Outcome::transient("Slack answered something that is not its JSON"),
+    }
+}
+
+/// What an answer of an incoming webhook means: <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>
+pub fn judge_webhook(answer: &Answer, id: String) -> Outcome {
+    match answer.status {
+        200 => Outcome::Delivered { id },
+        404 | 410 => Outcome::recipient_gone(format!("Slack webhook: HTTP {}", answer.status)),
+        _ => judge_status(answer, std::str::from_utf8(&answer.body).ok()),
+    }
+}
+
+fn judge_code(code: String, answer: &Answer) -> Outcome {
+    let error = format!("Slack: {code}");
+    if RETRY.contains(&code.as_str()) {
+        Outcome::transient(error)
+    } else if RATE_LIMITED.contains(&code.as_str()) {
+        Outcome::Retry {
+            after: answer.retry_after,
+            reason: RetryReason::RateLimited,
+            error,
+        }
+    } else if GONE.contains(&code.as_str()) {
+        Outcome::recipient_gone(error)
+    } else {
+        // invalid_auth, token_revoked, account_inactive, not_in_channel, missing_scope, invalid_blocks, …: somebody
+        // has to change something first.
+        Outcome::permanent(error)
+    }
+}
+
+fn judge_status(answer: &Answer, code: Option<&str>) -> Outcome {
+    let code = code
+        .map(shown)
+        .filter(|code| code != UNPRINTABLE)
+        .map(|code| format!(" {code}"))
+        .unwrap_or_default();
+    let error = format!("Slack: HTTP {}{code}", answer.status);
+    match answer.status {
+        429 => Outcome::Retry {
+            after: answer.retry_after,
+            reason: RetryReason::RateLimited,
+            error,
+        },
+        408 | 425 | 500..=599 => Outcome::Retry {
+            after: answer.retry_after,
+            reason: RetryReason::Transient,
+            error,
+        },
+        _ => Outcome::permanent(error),
+    }
+}
+
+const UNPRINTABLE: &str = "unknown reason";
+
+/// Slack's codes and timestamps are short words; whatever else is there might quote what must not be recorded.
+fn shown(code: &str) -> String {
+    let code = code.trim();
+    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.');
+    if !code.is_empty() && code.len() <= 64 && code.chars().all(word) {
+        code.to_owned()
+    } else {
+        UNPRINTABLE.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer {
+            status,
+            retry_after: Some(Duration::from_secs(7)),
+            body: body.as_bytes().to_vec(),
+        }
+    }
+
+    #[test]
+    fn the_api_outcome_table() {
+        let cases = [
+            (200, r#"{"ok":true,"ts":"1405895017.000506"}"#, "delivered"),
+            (200, r#"{"ok":false,"error":"internal_error"}"#, "transient"),
+            (200, r#"{"ok":false,"error":"fatal_error"}"#, "transient"),
+            (
+                200,
+                r#"{"ok":false,"error":"service_unavailable"}"#,
+                "transient",
+            ),
+            (200, r#"{"ok":false,"error":"ratelimited"}"#, "rate_limited"),
+            (
+                200,
+                r#"{"ok":false,"error":"channel_not_found"}"#,
+                "recipient_gone",
+            ),
+            (
+                200,
+                r#"{"ok":false,"error":"is_archived"}"#,
+                "recipient_gone",
+            ),
+            (
+                200,
+                r#"{"ok":false,"error":"account_inactive"}"#,
+                "permanent",
+            ),
+            (200, r#"{"ok":false,"error":"token_revoked"}"#, "permanent"),
+            (200, r#"{"ok":false,"error":"invalid_auth"}"#, "permanent"),
+            (200, r#"{"ok":false,"error":"not_in_channel"}"#, "permanent"),
+            (200, r#"{"ok":false,"error":"invalid_blocks"}"#, "permanent"),
+            (200, r#"{"ok":false}"#, "permanent"),
+            (200, "<html>maintenance</html>", "transient"),
+            (200, "", "transient"),
+            (301, "", "permanent"),
+            (400, "", "permanent"),
+            (403, "", "permanent"),
+            (404, "", "permanent"),
+            (408, "", "transient"),
+            (429, "", "rate_limited"),
+            (500, "", "transient"),
+            (503, "", "transient"),
+        ];
+        for (status, body, label) in cases {
+            assert_eq!(
+                judge_api(&answer(status, body)).label(),
+                label,
+                "{status} {body}"
+            );
+        }
+        assert_eq!(
+            judge_api(&answer(200, cases[0].1)),
+            Outcome::Delivered {
+                id: "1405895017.000506".to_owned()
+            }
+        );
+    }
+
+    #[test]
+    fn the_webhook_outcome_table() {
+        let cases = [
+            (200, "ok", "delivered"),
+            (400, "invalid_payload", "permanent"),
+            (403, "action_prohibited", "permanent"),
+            (404, "no_service", "recipient_gone"),
+            (410, "channel_is_archived", "recipient_gone"),
+            (429, "", "rate_limited"),
+            (500, "rollup_error", "transient"),
+            (302, "", "permanent"),
+        ];
+        for (status, body, label) in cases {
+            assert_eq!(
+                judge_webhook(&answer(status, body), "w".to_owned()).label(),
+                label,
+                "{status} {body}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_wait_is_kept_and_answers_are_not_quoted() {
+        let Outcome::Retry {
+            after,
+            reason,
+            error,
+        } = judge_api(&answer(429, "secret stuff"))
+        else {
+            panic!("retry")
+        };
+        assert_eq!(
+            (after, reason),
+            (Some(Duration::from_secs(7)), RetryReason::RateLimited)
+        );
+        assert_eq!(error, "Slack: HTTP 429");
+        let outcome = judge_api(&answer(
+            200,
+            r#"{"ok":false,"error":"token xoxb-1 is bad"}"#,
+        ));
+        assert_eq!(outcome, Outcome::permanent("Slack: unknown reason"));
+        let outcome = judge_webhook(
+            &answer(400, "https://hooks.slack.com/services/T/B/x"),
+            String::new(),
+        );
+        assert_eq!(outcome, Outcome::permanent("Slack: HTTP 400"));
+    }
+}

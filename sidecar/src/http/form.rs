@@ -1,0 +1,144 @@
+//! The form of a link's page: what a browser sent, read once. Elsewhere: what it does (`link.rs`), whether another
+//! site sent it (`origin.rs`).
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use url::form_urlencoded;
+
+use super::page::Notice;
+
+/// The fields of the form, blank ones absent.
+#[derive(Default)]
+pub struct Form {
+    pub action: Option<String>,
+    /// As typed.
+    pub next_expiry_date: Option<String>,
+    pub note: Option<String>,
+}
+
+impl Form {
+    /// Reads a form-encoded body.
+    ///
+    /// # Errors
+    /// A page that says so: the body is too long, or not that of a form.
+    pub fn read(
+        headers: &HeaderMap,
+        body: Result<Bytes, BytesRejection>,
+    ) -> Result<Self, Response> {
+        let body = body.map_err(|rejection| {
+            let lines = [
+                "Nothing was changed.",
+                "Shorten the note and send it again.",
+            ];
+            notice(
+                rejection.status(),
+                "That is more than this form takes",
+                &lines,
+            )
+        })?;
+        let is_form = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| {
+                value.split(';').next().is_some_and(|kind| {
+                    kind.trim()
+                        .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+                })
+            });
+        if !is_form && !body.is_empty() {
+            let lines = [
+                "Nothing was changed.",
+                "Open the link in your notification again and use the form there.",
+            ];
+            return Err(notice(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "This is not the form of this page",
+                &lines,
+            ));
+        }
+        let mut form = Self::default();
+        for (name, value) in form_urlencoded::parse(&body) {
+            let field = match name.as_ref() {
+                "action" => &mut form.action,
+                "next_expiry_date" => &mut form.next_expiry_date,
+                "note" => &mut form.note,
+                _ => continue,
+            };
+            let value = printable(&value);
+            let value = value.trim();
+            if field.is_some() {
+                // Said twice is not a deliberate choice.
+                *field = Some(String::new());
+            } else if !value.is_empty() {
+                *field = Some(value.to_owned());
+            }
+        }
+        Ok(form)
+    }
+}
+
+fn notice(status: StatusCode, title: &str, lines: &[&str]) -> Response {
+    Notice { title, lines }.answer(status)
+}
+
+/// Without characters that no keyboard types; line ends stay.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() && !matches!(c, '\n' | '\r' | '\t') {
+                ' '
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(body: &'static str) -> Result<Form, StatusCode> {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::CONTENT_TYPE,
+            "application/x-www-form-urlencoded; charset=utf-8"
+                .parse()
+                .unwrap(),
+        );
+        Form::read(&headers, Ok(Bytes::from_static(body.as_bytes())))
+            .map_err(|response| response.status())
+    }
+
+    #[test]
+    fn fields_are_read_once_and_blank_ones_count_as_absent() {
+        let read =
+            form("action=rotated&next_expiry_date=2027-01-31&note=+done%21+&other=1").unwrap();
+        assert_eq!(read.action.as_deref(), Some("rotated"));
+        assert_eq!(read.next_expiry_date.as_deref(), Some("2027-01-31"));
+        assert_eq!(read.note.as_deref(), Some("done!"));
+        let blank = form("action=&note=+&next_expiry_date=").unwrap();
+        assert!(blank.action.is_none() && blank.note.is_none() && blank.next_expiry_date.is_none());
+        assert_eq!(form("note=a%00b").unwrap().note.as_deref(), Some("a b"));
+        assert_eq!(
+            form("action=acknowledge&action=rotated")
+                .unwrap()
+                .action
+                .as_deref(),
+            Some("")
+        );
+    }
+
+    #[test]
+    fn other_kinds_of_bodies_are_refused() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, "text/plain".parse().unwrap());
+        let body = Ok(Bytes::from_static(b"action=rotated"));
+        assert_eq!(
+            Form::read(&headers, body).err().unwrap().status(),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE
+        );
+    }
+}

@@ -1,0 +1,292 @@
+//! README's examples, run in order against what `make demo` sets up: tenant globex with the sample calendar, its people,
+//! a tick, and a sidecar that delivered to its console.
+
+use std::collections::VecDeque;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rotator_tests::scratch::{release_folder, root};
+use rotator_tests::{Cluster, Options, Sidecar, TestDb, scalar, until};
+use serde_json::Value;
+
+use crate::markdown::{Block, page};
+use crate::postgrest;
+
+const PEOPLE: [&str; 6] = ["priya", "tom", "mei", "alex", "ines", "noor"];
+
+#[tokio::test]
+async fn readme_examples_work_as_written() -> Result<()> {
+    // Its own: the PostgREST guide changes the server's settings and makes roles of fixed names.
+    let cluster = Cluster::start(Options::default()).await?;
+    let db = TestDb::in_cluster(Arc::new(cluster)).await?;
+    seed(&db).await?;
+    let sidecar = Sidecar::start(&db, &[]).await?;
+    all_delivered(&db).await?;
+
+    let postgrest_guide = page("docs/postgrest.md")?.blocks();
+    let mut example = Example {
+        delivered: sidecar.log()?,
+        claims: claims(&postgrest_guide)?,
+        db,
+        printed: VecDeque::new(),
+        made: None,
+    };
+    let mut ran = 0;
+    // What the guide tells a superuser to do comes first: README's requests need it.
+    let set_up = postgrest_guide
+        .iter()
+        .filter(|block| block.language == "sql");
+    let readme = page("README.md")?.blocks();
+    for block in set_up.chain(&readme) {
+        let Some(marker) = &block.marker else {
+            continue;
+        };
+        example.follow(marker, block).await.with_context(|| {
+            format!(
+                "the block at line {}, <!-- {marker} -->:\n{}",
+                block.line, block.content
+            )
+        })?;
+        ran += 1;
+    }
+    ensure!(ran >= 8, "only {ran} blocks have a marker");
+    let forgotten = readme
+        .iter()
+        .find(|block| ["sql", "http"].contains(&block.language.as_str()) && block.marker.is_none());
+    ensure!(
+        forgotten.is_none(),
+        "README has a block that nothing runs, at line {}",
+        forgotten.map_or(0, |block| block.line)
+    );
+    Ok(())
+}
+
+struct Example {
+    db: TestDb,
+    claims: Value,
+    delivered: String,
+    /// What the last block printed and no `prints` block has shown yet.
+    printed: VecDeque<String>,
+    /// The id in the last answer over HTTP.
+    made: Option<String>,
+}
+
+impl Example {
+    async fn follow(&mut self, marker: &str, block: &Block) -> Result<()> {
+        if marker == "delivered" {
+            return shows(
+                &mut self.delivered.lines().map(str::to_owned).collect(),
+                block,
+            );
+        }
+        if marker == "prints" {
+            return shows(&mut self.printed, block);
+        }
+        let (expected, role) = marker
+            .split_once(" as ")
+            .context("run as ROLE, or refused as ROLE")?;
+        let (worked, output) = match block.language.as_str() {
+            "sql" => self.psql(role, &block.content)?,
+            "sh" => self.shell(role, &block.content)?,
+            "http" => (true, self.http(role, &block.content).await?),
+            other => bail!("{other} blocks can't be run"),
+        };
+        ensure!(worked == (expected == "run"), "it printed:\n{output}");
+        self.printed = output.lines().map(str::to_owned).collect();
+        Ok(())
+    }
+
+    fn psql(&self, role: &str, sql: &str) -> Result<(bool, String)> {
+        let file = std::env::temp_dir().join(format!("rotator-docs-{}.sql", std::process::id()));
+        std::fs::write(&file, sql)?;
+        let outcome = output(
+            Command::new(self.db.cluster.bindir.join("psql"))
+                .args(["-X", "-v", "ON_ERROR_STOP=1", "-d"])
+                .arg(self.address(role))
+                .arg("-f")
+                .arg(&file),
+        );
+        std::fs::remove_file(&file)?;
+        let (worked, printed) = outcome?;
+        // At its prompt psql says ERROR without the place in a file.
+        let place = format!("psql:{}:", file.display());
+        let lines = printed.lines().map(|line| match line.strip_prefix(&place) {
+            Some(rest) => rest.split_once(": ").map_or(rest, |(_, message)| message),
+            None => line,
+        });
+        Ok((worked, lines.collect::<Vec<_>>().join("\n")))
+    }
+
+    fn shell(&self, role: &str, script: &str) -> Result<(bool, String)> {
+        let path = std::env::var("PATH")?;
+        output(
+            Command::new("bash")
+                .args(["-euo", "pipefail", "-c", script])
+                .current_dir(root())
+                .env("TZ", "America/New_York")
+                .env("PATH", format!("{}:{path}", release_folder()?.display()))
+                .env("ROTATOR_DATABASE_URL", self.address(role)),
+        )
+    }
+
+    async fn http(&mut self, subject: &str, request: &str) -> Result<String> {
+        self.claims["sub"] = subject.into();
+        let request = match &self.made {
+            Some(id) => request.replace("<id>", id),
+            None => request.to_owned(),
+        };
+        let answer = postgrest::answer(&self.db, &self.claims, &request).await?;
+        if let Some(id) = answer[0]["id"].as_str() {
+            self.made = Some(id.to_owned());
+        }
+        Ok(answer.to_string().replace("},{", "},\n{"))
+    }
+
+    /// As the demo prints it: over the private socket, where nobody asks for a password.
+    fn address(&self, role: &str) -> String {
+        let cluster = &self.db.cluster;
+        format!(
+            "host={} port={} user={role} dbname={}",
+            cluster.socket.display(),
+            cluster.port,
+            self.db.name
+        )
+    }
+}
+
+fn output(command: &mut Command) -> Result<(bool, String)> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    let mut text = String::from_utf8(output.stdout)?;
+    text.push_str(&String::from_utf8(output.stderr)?);
+    Ok((output.status.success(), text))
+}
+
+/// Every line of the block must come in `printed`, in that order; others may stand between them (a reader needn't see
+/// all), and times, ids and tokens may differ.
+fn shows(printed: &mut VecDeque<String>, block: &Block) -> Result<()> {
+    let all: Vec<String> = printed.iter().cloned().collect();
+    for line in block
+        .content
+        .lines()
+        .map(masked)
+        .filter(|line| !line.is_empty())
+    {
+        loop {
+            match printed.pop_front() {
+                Some(candidate) if masked(&candidate) == line => break,
+                Some(_) => {}
+                None => bail!(
+                    "{line:?} was not printed, at least not at its place, but:\n{}",
+                    all.join("\n")
+                ),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A line without what differs from run to run.
+fn masked(line: &str) -> String {
+    const NAMES: &str =
+        "Sun Mon Tue Wed Thu Fri Sat Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec";
+    line.split_whitespace()
+        .filter(|word| !word.chars().all(|c| "-+|─".contains(c)))
+        .map(|word| {
+            if let Some((address, _)) = word.split_once("/a/") {
+                return format!("{}/a/TOKEN", address.split(':').next().unwrap_or(""));
+            }
+            let bare = word.trim_matches(|c: char| "\",".contains(c));
+            let hex = |c: char| c.is_ascii_hexdigit() || c == '-';
+            let moment = |c: char| c.is_ascii_digit() || "-:.+TZ".contains(c);
+            if bare.len() == 36 && bare.chars().all(hex) {
+                "ID".to_owned()
+            } else if NAMES.split(' ').any(|name| name == bare) {
+                "DATE".to_owned()
+            } else if bare.len() >= 4 && bare.chars().all(moment) && !bare.starts_with('.') {
+                "TIME".to_owned()
+            } else {
+                word.to_owned()
+            }
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn claims(blocks: &[Block]) -> Result<Value> {
+    let block = blocks
+        .iter()
+        .find(|block| block.marker.as_deref() == Some("claims"))
+        .context("docs/postgrest.md shows no claims")?;
+    Ok(serde_json::from_str(&block.content)?)
+}
+
+/// As `make demo` does it, without the other tenant.
+async fn seed(db: &TestDb) -> Result<()> {
+    db.admin
+        .batch_execute(
+            "create role demo_operator login in role rotator_admin; create role globex_admin login in role rotator_user;
+             select rotator.create_tenant('globex', 'Globex Inc.', 'America/New_York');
+             select rotator.add_member('db:globex_admin', 'admin', 'globex');
+             select rotator.use_tenant('globex')",
+        )
+        .await?;
+    for name in PEOPLE {
+        let subject = format!("{name}@globex.example");
+        db.admin
+            .execute(
+                "select rotator.add_member($1, 'editor', 'globex')",
+                &[&subject],
+            )
+            .await?;
+        db.admin
+            .execute("select rotator.set_contact($1, 'console', $1)", &[&subject])
+            .await?;
+    }
+    let calendar = output(
+        Command::new("scripts/calendar.sh")
+            .arg("tests/data/calendar.csv")
+            .current_dir(root())
+            .env("TZ", "America/New_York"),
+    )?
+    .1;
+    let file = std::env::temp_dir().join(format!("rotator-docs-{}.csv", std::process::id()));
+    std::fs::write(&file, calendar)?;
+    let imported = output(
+        Command::new(release_folder()?.join("rotator"))
+            .args(["secrets", "import"])
+            .arg(&file)
+            .current_dir(std::env::temp_dir())
+            .env(
+                "ROTATOR_DATABASE_URL",
+                format!(
+                    "host={} port={} user=globex_admin dbname={}",
+                    db.cluster.socket.display(),
+                    db.cluster.port,
+                    db.name
+                ),
+            ),
+    );
+    std::fs::remove_file(&file)?;
+    let (worked, printed) = imported?;
+    ensure!(worked, "{printed}");
+    Ok(())
+}
+
+/// Waits for the sidecar, which ticks because nobody else has, and delivers.
+async fn all_delivered(db: &TestDb) -> Result<()> {
+    until(
+        Duration::from_secs(60),
+        "all reminders to be delivered",
+        async || {
+            Ok(scalar::<bool>(
+                &db.admin,
+                "select count(*) > 0 and bool_and(state = 'sent') from rotator.notifications",
+                &[],
+            )
+            .await?)
+        },
+    )
+    .await
+}
