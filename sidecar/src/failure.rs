@@ -17,7 +17,7 @@ use crate::db::DbError;
 pub enum Exit {
     /// Done.
     Ok = 0,
-    /// The command was refused or failed: the server said no, a file can't be read, some rows were bad.
+    /// The command was refused or failed: the server said no, a file can't be read.
     Failed = 1,
     /// The command line can't be understood.
     Usage = 2,
@@ -29,6 +29,8 @@ pub enum Exit {
     Listen = 5,
     /// The database can't be reached (commands; `serve` waits instead).
     Unreachable = 6,
+    /// An import left out some rows; all others went in.
+    Partial = 7,
     /// A second signal cut the drain short. 128 + SIGINT, as a shell reports it.
     Aborted = 130,
 }

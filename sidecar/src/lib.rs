@@ -9,6 +9,7 @@
 //! - [`delivery`]: one file per channel behind one small trait; message wording; vendor limits; egress filter
 //! - [`http`]: the pages behind a notification's link, and the health probes
 //! - [`cli`]: every other command
+//! - [`import`]: CSV, JSON and certificates into items for `rotator.import_secrets`
 //! - [`failure`]: how a command ends: one message, one hint, one exit code
 //! - [`logging`]: text on a terminal, JSON elsewhere
 //!
@@ -22,6 +23,7 @@ pub mod db;
 pub mod delivery;
 pub mod failure;
 pub mod http;
+pub mod import;
 pub mod logging;
 pub mod serve;
 

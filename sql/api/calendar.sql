@@ -150,19 +150,20 @@ as $$
 declare
     cancelled integer;
 begin
-    -- What a worker holds can't be called back; it is only kept from being tried again.
-    with gone as (
-        update rotator_internal.notification as n
-        set state = case when n.state = 'leased' then n.state else 'cancelled' end,
-            withdrawn_at = clock_timestamp()
-        where n.tenant_id = cancel_queued.tenant
-          and n.secret_id = cancel_queued.secret
-          and n.state in ('queued', 'retry', 'deferred', 'leased')
-          and n.withdrawn_at is null
-        returning n.state
-    )
-    select count(*) filter (where g.state = 'cancelled') into cancelled
-    from gone as g;
+    -- What a worker holds can't be called back; it is only kept from being tried again. Planned each time (execute): a
+    -- plan kept from when there were few notifications would walk all of the tenant's.
+    execute $sql$
+        with gone as (
+            update rotator_internal.notification as n
+            set state = case when n.state = 'leased' then n.state else 'cancelled' end,
+                withdrawn_at = clock_timestamp()
+            where n.tenant_id = $1 and n.secret_id = $2
+              and n.state in ('queued', 'retry', 'deferred', 'leased')
+              and n.withdrawn_at is null
+            returning n.state
+        )
+        select count(*) filter (where g.state = 'cancelled') from gone as g
+    $sql$ into cancelled using tenant, secret;
     return cancelled;
 end
 $$;

@@ -73,7 +73,7 @@ begin
     where not exists (
         select from rotator_internal.recipient as r
         where r.tenant_id = tenant and r.channel = intern_recipient.channel and r.address_index = index_of)
-    on conflict on constraint recipient_tenant_id_channel_address_index_key do nothing;
+    on conflict on constraint recipient_once do nothing;
 
     select r.id into strict interned
     from rotator_internal.recipient as r

@@ -8,14 +8,18 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- Two look-ups by index. One condition over both columns scans all tenants, which callers with enable_seqscan = off
+    -- price so high that PostgreSQL compiles the query (JIT) in every session.
     return (
         select t.tenant_id
         from rotator_internal.tenant as t
+        where t.status = 'active' and t.slug = reference
+        union all
+        select t.tenant_id
+        from rotator_internal.tenant as t
         where t.status = 'active'
-          and case
-              when reference ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
-              then t.tenant_id = reference::uuid
-              else t.slug = reference
+          and t.tenant_id = case
+              when reference ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then reference::uuid
           end
     );
 end

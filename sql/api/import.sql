@@ -104,19 +104,23 @@ as $$
 declare
     stored rotator.secrets;
     fields rotator_internal.secret_fields;
+    external_key text := btrim(item_value ->> 'external_id');
 begin
-    if item_value ->> 'external_id' is not null then
-        select s.* into stored
-        from rotator.secrets as s
-        where s.external_id = btrim(item_value ->> 'external_id') and s.status <> 'retired';
+    if external_key is not null then
+        -- Planned each time (execute): see the note on indexes in schema/secret.sql.
+        execute 'select s.id from rotator_internal.secret as s '
+            'where s.tenant_id = $1 and s.external_id = $2 and s.retired_at is null'
+        into id using tenant, external_key;
     end if;
-    if stored.id is null then
+    if id is null then
         id := rotator_internal.insert_secret(tenant, rotator_internal.fields_from_item(item_value, fields, zone));
         action := 'created';
         return;
     end if;
+    select s.* into stored
+    from rotator.secrets as s
+    where s.id = import_item.id;
     fields := rotator_internal.fields_of(stored);
-    id := stored.id;
     action := case
         when rotator_internal.update_secret(
             tenant, stored.id, fields, rotator_internal.fields_from_item(item_value, fields, zone))

@@ -1,6 +1,6 @@
 -- One alert a secret and cycle: opened with the first reminder, acknowledged by a person, resolved by the rotation.
--- The key is natural, so that a look-up has one index to use: of two that begin with tenant_id the planner may take the
--- wrong one while the table is small, and keep it. Behaviour: api/alert.sql, opened by api/tick.sql. Covered by tests/tests/behaviour/alert.rs.
+-- The key is natural: a second index that begins with tenant_id could be mistaken for it (see schema/secret.sql).
+-- Behaviour: api/alert.sql, opened by api/tick.sql. Covered by tests/tests/behaviour/alert.rs.
 
 create table rotator_internal.alert (
     tenant_id uuid not null,

@@ -29,7 +29,6 @@ create table rotator_internal.notification (
     last_error text,
     provider_message_id text,
     fallback_of uuid,
-    primary key (tenant_id, id),
     -- None to recipient: its rows are never deleted, and the check would cost a tenth of queueing.
     foreign key (tenant_id, secret_id, cycle) references rotator_internal.alert (tenant_id, secret_id, cycle),
     check (kind not in ('reminder', 'escalation') or (secret_id is not null and alert_id is not null and cycle is not null))
@@ -48,6 +47,7 @@ create index notification_claim on rotator_internal.notification (claim_id)
     where claim_id is not null;
 create index notification_dead on rotator_internal.notification (queued_at)
     where state = 'dead';
+alter table rotator_internal.notification add primary key (tenant_id, id); -- last, see schema/secret.sql
 
 comment on table rotator_internal.notification is 'The outbox, and the record of what was sent.';
 comment on column rotator_internal.notification.rule is 'What asked for it, like lead:14.';

@@ -9,15 +9,15 @@ create table rotator_internal.notification_policy (
     channel rotator_internal.channel,
     recipient_id uuid,
     created_at timestamptz not null default clock_timestamp(),
+    primary key (tenant_id, id),
     foreign key (tenant_id, secret_id) references rotator_internal.secret (tenant_id, id),
     foreign key (tenant_id, recipient_id) references rotator_internal.recipient (tenant_id, id),
     check (recipient_id is null or channel is not null)
 );
 
+-- After the primary key: look-ups go by secret (see the note on order in schema/secret.sql).
 create unique index notification_policy_once on rotator_internal.notification_policy
     (tenant_id, secret_id, lead_time_days, channel, recipient_id) nulls not distinct;
--- After the index above: of two that cost the same, as over a small table, the planner takes the older one.
-alter table rotator_internal.notification_policy add primary key (tenant_id, id);
 
 comment on table rotator_internal.notification_policy is 'Tell this recipient over this channel this many days before expiry.';
 comment on column rotator_internal.notification_policy.lead_time_days is 'Days before the expiry; 0 on it, negative after it.';

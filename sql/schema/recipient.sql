@@ -14,9 +14,10 @@ create table rotator_internal.recipient (
     address bytea not null,
     address_index bytea not null check (octet_length(address_index) = 32),
     created_at timestamptz not null default clock_timestamp(),
-    primary key (tenant_id, id),
-    unique (tenant_id, channel, address_index)
+    constraint recipient_once unique (tenant_id, channel, address_index)
 ) with (fillfactor = 50);
+
+alter table rotator_internal.recipient add primary key (tenant_id, id); -- last, see schema/secret.sql
 
 comment on table rotator_internal.recipient is 'An address on a channel, encrypted; given in full only to the sidecar.';
 comment on column rotator_internal.recipient.address is 'Ciphertext, label recipient.address.';

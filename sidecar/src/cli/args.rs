@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::help;
-use crate::cli::import::is_date;
+use crate::import::is_date;
 
 /// Registry, calendar and alarm clock for credentials. It holds metadata only, never a secret value.
 #[derive(Parser)]
@@ -23,6 +23,9 @@ pub struct Target {
     /// Tenant to work in, by slug or id [setting: ROTATOR_TENANT]
     #[arg(long, global = true, value_name = "SLUG|ID", help_heading = "Target")]
     pub tenant: Option<String>,
+    /// Database, like postgres://user@host/name [setting: ROTATOR_DATABASE_URL, which keeps a password out of `ps`]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Target")]
+    pub database_url: Option<String>,
 }
 
 #[derive(Subcommand)]

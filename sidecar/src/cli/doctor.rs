@@ -11,10 +11,9 @@ use super::Place;
 use super::args::{Format, Output};
 use super::output::{Column, Show, print, print_rows};
 use super::session::{Refusal, Session, field, only};
-use crate::cli::import::Item;
-use crate::cli::import::text::printable;
-use crate::db::Target;
 use crate::failure::{Exit, Failure};
+use crate::import::Item;
+use crate::import::text::printable;
 
 /// First minor releases without known holes in row security and extensions (May 2026), by major version.
 const SERVER_MINORS: [(u32, u32); 4] = [(15, 18), (16, 14), (17, 10), (18, 4)];
@@ -58,7 +57,8 @@ async fn examine(place: &Place, checks: &mut Vec<Check>) {
         Ok(session) => session,
         Err(refusal) => return checks.push(Check::failed("connection", refusal)),
     };
-    let shown = Target::from_settings(&place.settings)
+    let shown = place
+        .database()
         .map_or_else(|_| String::new(), |target| target.shown().to_owned());
     checks.push(Check::passed("connection", shown));
     match server_version(&mut session).await {

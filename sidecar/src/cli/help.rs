@@ -15,12 +15,13 @@ may also be given as a file: ROTATOR_DATABASE_URL_FILE=/run/secrets/url.
 
 Exit codes:
   0  done
-  1  refused or failed; some rows of an import failed; a check of doctor failed
+  1  refused or failed; a check of doctor failed
   2  the command line can't be understood
   3  the extension is missing, or its version doesn't fit this program
   4  a setting is missing or wrong, or the database refuses the login
   5  the address to serve on can't be used
   6  the database can't be reached
+  7  an import left out some rows; all others went in
   130  stopped by a second signal";
 
 pub const SERVE: &str = "\
@@ -58,7 +59,7 @@ Examples:
   id=$(rotator secrets add 'Reporting DB' --interval '6 months' --environment production)";
 
 pub const IMPORT: &str = "\
-Each row stands alone: a bad one is reported with its line and name, all others go in, and the exit code is 1.
+Each row stands alone: a bad one is reported with its line and name, all others go in, and the exit code is 7.
 A row whose external_id is known changes that secret, so an import can be repeated; others are registered anew.
 
 CSV: a header row with any of
@@ -152,6 +153,7 @@ mod tests {
             Exit::Config,
             Exit::Listen,
             Exit::Unreachable,
+            Exit::Partial,
             Exit::Aborted,
         ];
         for exit in exits {

@@ -11,8 +11,6 @@
 mod args;
 mod doctor;
 mod help;
-#[path = "../import/mod.rs"]
-mod import;
 mod keys;
 mod output;
 mod secrets;
@@ -36,9 +34,10 @@ pub async fn run(cli: Cli, settings: Settings) -> Result<Exit, Failure> {
     };
     match cli.command {
         Command::Serve => {
-            if place.target.tenant.is_some() {
-                return Err(Failure::new(Exit::Usage, "serve takes no --tenant")
-                    .hint("It works for all tenants."));
+            if place.target.database_url.is_some() || place.target.tenant.is_some() {
+                return Err(Failure::new(Exit::Usage, "serve takes no --database-url and no --tenant").hint(
+                    "It works for all tenants; set ROTATOR_DATABASE_URL, which keeps the password out of `ps`.",
+                ));
             }
             crate::serve::run(place.settings, crate::serve::shutdown_on_signals()?).await
         }
@@ -68,5 +67,13 @@ impl Place {
             .as_deref()
             .or(self.settings.tenant.as_deref())
             .filter(|tenant| !tenant.is_empty())
+    }
+
+    /// The server, database and login role.
+    fn database(&self) -> Result<crate::db::Target, crate::db::DbError> {
+        match &self.target.database_url {
+            Some(url) => crate::db::Target::parse(url),
+            None => crate::db::Target::from_settings(&self.settings),
+        }
     }
 }

@@ -11,8 +11,8 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
 use super::args::Format;
-use crate::cli::import::{Item, text::printable};
 use crate::failure::{Exit, Failure};
+use crate::import::{Item, text::printable};
 
 /// Width of a table that isn't printed on a terminal.
 const PIPED_WIDTH: u16 = 100;

@@ -100,7 +100,7 @@ impl Session {
     /// # Errors
     /// As [`crate::db::connect`].
     pub async fn connect(place: &Place) -> Result<Self, Refusal> {
-        let client = crate::db::connect(&place.settings).await?;
+        let client = crate::db::connect(&place.database()?).await?;
         Ok(Self {
             client,
             tenant: place.tenant().map(str::to_owned),

@@ -57,13 +57,13 @@ impl Target {
     }
 }
 
-/// Connects as the login role of `ROTATOR_DATABASE_URL`. The connection closes when the client is dropped.
+/// Connects as the login role that the target names. The connection closes when the client is dropped.
 ///
 /// # Errors
-/// [`DbError::Target`] for a URL that can't be used, [`DbError::Refused`] for a wrong password, role or database,
+/// [`DbError::Refused`] for a wrong password, role or database,
 /// [`DbError::Unreachable`] when nobody answers.
-pub async fn connect(settings: &Settings) -> Result<Client, DbError> {
-    let (client, connection) = Target::from_settings(settings)?.open().await?;
+pub async fn connect(target: &Target) -> Result<Client, DbError> {
+    let (client, connection) = target.open().await?;
     tokio::spawn(async move {
         // How it ended is told by the statement that was under way.
         let _ = connection.await;

@@ -4,10 +4,7 @@
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::Response;
 use url::form_urlencoded;
-
-use super::page::Notice;
 
 /// The fields of the form, blank ones absent.
 #[derive(Default)]
@@ -18,26 +15,24 @@ pub struct Form {
     pub note: Option<String>,
 }
 
+/// Why there is no form to look at.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Too long (413), or it broke off.
+    Body(StatusCode),
+    NotAForm,
+}
+
 impl Form {
     /// Reads a form-encoded body.
     ///
     /// # Errors
-    /// A page that says so: the body is too long, or not that of a form.
+    /// The body is too long or incomplete, or not that of a form.
     pub fn read(
         headers: &HeaderMap,
         body: Result<Bytes, BytesRejection>,
-    ) -> Result<Self, Response> {
-        let body = body.map_err(|rejection| {
-            let lines = [
-                "Nothing was changed.",
-                "Shorten the note and send it again.",
-            ];
-            notice(
-                rejection.status(),
-                "That is more than this form takes",
-                &lines,
-            )
-        })?;
+    ) -> Result<Self, Unreadable> {
+        let body = body.map_err(|rejection| Unreadable::Body(rejection.status()))?;
         let is_form = headers
             .get(header::CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
@@ -48,15 +43,7 @@ impl Form {
                 })
             });
         if !is_form && !body.is_empty() {
-            let lines = [
-                "Nothing was changed.",
-                "Open the link in your notification again and use the form there.",
-            ];
-            return Err(notice(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "This is not the form of this page",
-                &lines,
-            ));
+            return Err(Unreadable::NotAForm);
         }
         let mut form = Self::default();
         for (name, value) in form_urlencoded::parse(&body) {
@@ -79,10 +66,6 @@ impl Form {
     }
 }
 
-fn notice(status: StatusCode, title: &str, lines: &[&str]) -> Response {
-    Notice { title, lines }.answer(status)
-}
-
 /// Without characters that no keyboard types; line ends stay.
 fn printable(text: &str) -> String {
     text.chars()
@@ -100,7 +83,7 @@ fn printable(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn form(body: &'static str) -> Result<Form, StatusCode> {
+    fn form(body: &'static str) -> Result<Form, Unreadable> {
         let mut headers = HeaderMap::new();
         headers.insert(
             header::CONTENT_TYPE,
@@ -109,7 +92,6 @@ mod tests {
                 .unwrap(),
         );
         Form::read(&headers, Ok(Bytes::from_static(body.as_bytes())))
-            .map_err(|response| response.status())
     }
 
     #[test]
@@ -136,9 +118,6 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, "text/plain".parse().unwrap());
         let body = Ok(Bytes::from_static(b"action=rotated"));
-        assert_eq!(
-            Form::read(&headers, body).err().unwrap().status(),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE
-        );
+        assert_eq!(Form::read(&headers, body).err(), Some(Unreadable::NotAForm));
     }
 }

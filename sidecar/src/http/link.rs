@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-use super::form::Form;
+use super::form::{Form, Unreadable};
 use super::origin;
 use super::page::{Deed, LinkPage, Notice, View, answer, local};
 use crate::db::{DbError, Redemption, Session};
@@ -24,6 +24,8 @@ use crate::db::{DbError, Redemption, Session};
 const TOKEN_LENGTH: usize = 43;
 /// The database's word for a text that looks like a credential's value: not even shown back.
 const LOOKS_LIKE_A_SECRET: &str = "RT001";
+
+const UNCHANGED: &str = "Nothing was changed.";
 
 /// What the link pages need.
 pub struct Links {
@@ -59,14 +61,28 @@ pub async fn act(
             StatusCode::FORBIDDEN,
             "This form came from another site",
             &[
-                "Nothing was changed.",
+                UNCHANGED,
                 "Open the link in your notification again and use the form there.",
             ],
         );
     }
     let mut form = match Form::read(&headers, body) {
         Ok(form) => form,
-        Err(response) => return response,
+        Err(Unreadable::NotAForm) => {
+            let lines = [
+                UNCHANGED,
+                "Open the link in your notification again and use the form there.",
+            ];
+            return notice(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "This is not the form of this page",
+                &lines,
+            );
+        }
+        Err(Unreadable::Body(status)) => {
+            let lines = [UNCHANGED, "Shorten the note and send it again."];
+            return notice(status, "That is more than this form takes", &lines);
+        }
     };
     // Also finds out whether the link is good, before anything is said about the form.
     let view = match view(&links, &token).await {
@@ -227,7 +243,7 @@ fn done(action: &str, name: &str, zone: &str, result: Value) -> Response {
             .map(|date| local(date, zone))
     });
     let second = match (action, done.already, next) {
-        (_, true, _) => "Nothing was changed.".to_owned(),
+        (_, true, _) => UNCHANGED.to_owned(),
         ("rotated", false, Some(next)) => format!("It expires next: {next}."),
         ("rotated", false, None) => String::new(),
         _ => "When that is done, open the same link again and say so.".to_owned(),
@@ -261,7 +277,7 @@ fn problem(error: &DbError) -> Response {
             StatusCode::CONFLICT,
             "That is not possible now",
             &[
-                "Nothing was changed.",
+                UNCHANGED,
                 &sentence(&error.to_string()),
                 error.hint().unwrap_or("Open the link again."),
             ],
@@ -296,7 +312,7 @@ pub fn unknown() -> Response {
 /// Try again soon.
 pub fn unavailable() -> Response {
     let lines = [
-        "Nothing was changed.",
+        UNCHANGED,
         "The link stays good: please try again in a minute.",
     ];
     notice(
@@ -308,7 +324,7 @@ pub fn unavailable() -> Response {
 
 fn broken() -> Response {
     let lines = [
-        "Nothing was changed.",
+        UNCHANGED,
         "The operators of this service find the reason in its log.",
     ];
     notice(

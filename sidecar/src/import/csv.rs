@@ -129,10 +129,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cli::import::Kind;
+    use crate::import::Kind;
 
     fn read_csv(text: &str) -> Vec<Entry> {
-        crate::cli::import::read(Kind::Csv, text.as_bytes(), &Options::default())
+        crate::import::read(Kind::Csv, text.as_bytes(), &Options::default())
             .unwrap()
             .entries
     }

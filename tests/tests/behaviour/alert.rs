@@ -9,9 +9,13 @@ use crate::seed::Acme;
 #[tokio::test]
 async fn the_first_reminder_opens_one_alert_and_later_ones_join_it() -> Result<()> {
     let acme = Acme::new().await?;
-    acme.register("stripe", "expiry_date => now() + interval '10 days'").await?;
+    acme.register("stripe", "expiry_date => now() + interval '10 days'")
+        .await?;
     assert_eq!(acme.tick().await?["alerts_opened"], 1);
-    assert_eq!(acme.tick_at("now() + interval '9 days 1 hour'").await?["alerts_opened"], 0);
+    assert_eq!(
+        acme.tick_at("now() + interval '9 days 1 hour'").await?["alerts_opened"],
+        0
+    );
     assert_eq!(
         acme.rows(
             "select a.secret_name, a.cycle, a.state, a.escalation_step, count(n.id) as notifications from rotator.alerts as a
@@ -28,10 +32,15 @@ async fn acknowledging_says_who_and_until_when_and_rotates_nothing() -> Result<(
     let acme = Acme::new().await?;
     for (priority, days) in [("P1", 1), ("P2", 2), ("P3", 7), ("P4", 14)] {
         let id = acme
-            .register(priority, &format!("expiry_date => now() + interval '5 days', priority => '{priority}'"))
+            .register(
+                priority,
+                &format!("expiry_date => now() + interval '5 days', priority => '{priority}'"),
+            )
             .await?;
         acme.tick().await?;
-        acme.editor.execute("select rotator.acknowledge($1, note => 'on it')", &[&id]).await?;
+        acme.editor
+            .execute("select rotator.acknowledge($1, note => 'on it')", &[&id])
+            .await?;
         let seen = acme
             .rows(&format!(
                 "select a.state, s.status, s.cycle, s.acknowledged_by = rotator.current_actor() as by_me, s.last_rotated_at,
@@ -58,12 +67,25 @@ async fn whoever_acknowledged_first_has_it_and_may_have_it_longer() -> Result<()
     let acme = Acme::new().await?;
     let id = acme.due("stripe").await?;
     acme.tick().await?;
-    acme.editor.execute("select rotator.acknowledge($1)", &[&id]).await?;
+    acme.editor
+        .execute("select rotator.acknowledge($1)", &[&id])
+        .await?;
     let before = acme.fingerprint().await?;
-    acme.operator.execute("select rotator.acknowledge($1)", &[&id]).await?;
-    assert_eq!(acme.fingerprint().await?, before, "a second acknowledgement changes nothing");
+    acme.operator
+        .execute("select rotator.acknowledge($1)", &[&id])
+        .await?;
+    assert_eq!(
+        acme.fingerprint().await?,
+        before,
+        "a second acknowledgement changes nothing"
+    );
 
-    acme.operator.execute("select rotator.acknowledge($1, until => now() + interval '20 days')", &[&id]).await?;
+    acme.operator
+        .execute(
+            "select rotator.acknowledge($1, until => now() + interval '20 days')",
+            &[&id],
+        )
+        .await?;
     let first: bool = scalar(
         &acme.editor,
         "select acknowledged_by = rotator.current_actor() and acknowledged_until > now() + interval '19 days' from rotator.alerts",
@@ -81,10 +103,17 @@ async fn without_an_open_alert_there_is_nothing_to_acknowledge() -> Result<()> {
     let acknowledge = "select rotator.acknowledge($1)";
     refused(acme.editor.query(acknowledge, &[&id]).await, "PT409")?; // no tick yet
     acme.tick().await?;
-    acme.editor.execute("select rotator.mark_rotated($1)", &[&id]).await?;
+    acme.editor
+        .execute("select rotator.mark_rotated($1)", &[&id])
+        .await?;
     let before = acme.fingerprint().await?;
     refused(acme.editor.query(acknowledge, &[&id]).await, "PT409")?; // resolved
-    refused(acme.editor.query("select rotator.acknowledge(gen_random_uuid())", &[]).await, "PT404")?;
+    refused(
+        acme.editor
+            .query("select rotator.acknowledge(gen_random_uuid())", &[])
+            .await,
+        "PT404",
+    )?;
     assert_eq!(acme.fingerprint().await?, before);
     Ok(())
 }
@@ -95,12 +124,23 @@ async fn an_end_that_has_passed_and_a_note_that_is_too_long_are_refused() -> Res
     let id = acme.due("stripe").await?;
     acme.tick().await?;
     let before = acme.fingerprint().await?;
-    for arguments in ["until => now()", "until => now() - interval '1 day'", "until => '-infinity'", "note => repeat('x', 10001)"] {
+    for arguments in [
+        "until => now()",
+        "until => now() - interval '1 day'",
+        "until => '-infinity'",
+        "note => repeat('x', 10001)",
+    ] {
         let sql = format!("select rotator.acknowledge($1, {arguments})");
-        refused(acme.editor.query(&sql, &[&id]).await, "22023").map_err(|error| error.context(arguments))?;
+        refused(acme.editor.query(&sql, &[&id]).await, "22023")
+            .map_err(|error| error.context(arguments))?;
     }
     assert_eq!(acme.fingerprint().await?, before);
-    acme.editor.execute("select rotator.acknowledge($1, note => repeat('ä', 10000))", &[&id]).await?;
+    acme.editor
+        .execute(
+            "select rotator.acknowledge($1, note => repeat('ä', 10000))",
+            &[&id],
+        )
+        .await?;
     Ok(())
 }
 
@@ -110,15 +150,33 @@ async fn owners_may_acknowledge_their_own_and_nobody_else_s() -> Result<()> {
     let viewer = acme.db.member("acme", "viewer").await?;
     let session = acme.db.connect_as(&viewer).await?;
     let own = acme
-        .register("own", &format!("expiry_date => now() + interval '5 days', owner_id => '{}'", viewer.subject()))
+        .register(
+            "own",
+            &format!(
+                "expiry_date => now() + interval '5 days', owner_id => '{}'",
+                viewer.subject()
+            ),
+        )
         .await?;
     let other = acme.due("other").await?;
     acme.tick().await?;
-    session.execute("select rotator.acknowledge($1)", &[&own]).await?;
-    refused(session.query("select rotator.acknowledge($1)", &[&other]).await, "42501")?;
+    session
+        .execute("select rotator.acknowledge($1)", &[&own])
+        .await?;
+    refused(
+        session
+            .query("select rotator.acknowledge($1)", &[&other])
+            .await,
+        "42501",
+    )?;
     acme.db.tenant("globex").await?;
     let foreign = acme.db.session("globex", "admin").await?;
-    refused(foreign.query("select rotator.acknowledge($1)", &[&own]).await, "PT404")?;
+    refused(
+        foreign
+            .query("select rotator.acknowledge($1)", &[&own])
+            .await,
+        "PT404",
+    )?;
     Ok(())
 }
 
@@ -130,11 +188,18 @@ async fn reminders_go_on_and_say_that_it_is_acknowledged() -> Result<()> {
     let first = acme.claim_one().await?;
     assert_eq!(first.message["acknowledged"], json!(null));
     acme.complete(&first).await?;
-    acme.editor.execute("select rotator.acknowledge($1)", &[&id]).await?;
-    assert_eq!(acme.tick_at("now() + interval '4 days 1 hour'").await?["queued"], 1);
+    acme.editor
+        .execute("select rotator.acknowledge($1)", &[&id])
+        .await?;
+    assert_eq!(
+        acme.tick_at("now() + interval '4 days 1 hour'").await?["queued"],
+        1
+    );
     let second = acme.claim_one().await?;
     ensure!(
-        second.message["acknowledged"]["by"].as_str().is_some_and(|by| by.starts_with("db:editor")),
+        second.message["acknowledged"]["by"]
+            .as_str()
+            .is_some_and(|by| by.starts_with("db:editor")),
         "{}",
         second.message
     );

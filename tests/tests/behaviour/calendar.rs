@@ -112,7 +112,9 @@ fn slug(zone: &str) -> String {
 }
 
 async fn use_tenant(session: &Client, zone: &str) -> Result<()> {
-    session.execute("select rotator.use_tenant($1)", &[&slug(zone)]).await?;
+    session
+        .execute("select rotator.use_tenant($1)", &[&slug(zone)])
+        .await?;
     Ok(())
 }
 
@@ -123,7 +125,12 @@ async fn next_expiry_is_reckoned_in_the_tenant_s_wall_time() -> Result<()> {
     let mut wrong = Vec::new();
     for (number, (zone, wall, interval, expected, special)) in NEXT_EXPIRY.iter().enumerate() {
         use_tenant(&session, zone).await?;
-        let id = register(&session, &format!("case {number}"), &format!("rotation_interval => '{interval}'")).await?;
+        let id = register(
+            &session,
+            &format!("case {number}"),
+            &format!("rotation_interval => '{interval}'"),
+        )
+        .await?;
         // The session's own zone must not matter.
         session.batch_execute("set timezone = 'Asia/Tokyo'").await?;
         let next: String = scalar(
@@ -139,7 +146,9 @@ async fn next_expiry_is_reckoned_in_the_tenant_s_wall_time() -> Result<()> {
         )
         .await?;
         if next != *expected || stored != next {
-            wrong.push(format!("{zone} {wall} + {interval} ({special}): {next}, stored {stored}, not {expected}"));
+            wrong.push(format!(
+                "{zone} {wall} + {interval} ({special}): {next}, stored {stored}, not {expected}"
+            ));
         }
     }
     ensure!(wrong.is_empty(), "{wrong:#?}");
@@ -158,7 +167,12 @@ async fn lead_times_begin_by_the_tenant_s_wall_time() -> Result<()> {
             &[&format!("case {number}"), wall, zone, interval],
         )
         .await?;
-        session.execute("select rotator.add_notification_policy($1, secret_id => $2)", &[lead, &id]).await?;
+        session
+            .execute(
+                "select rotator.add_notification_policy($1, secret_id => $2)",
+                &[lead, &id],
+            )
+            .await?;
         session.execute("select rotator.tick()", &[]).await?;
         let due: String = scalar(
             &session,

@@ -11,23 +11,43 @@ async fn each_channel_takes_its_own_addresses_and_shows_a_hint() -> Result<()> {
     let acme = Acme::new().await?;
     for (channel, recipient, hint) in [
         ("email", "priya@acme.com", "…@acme.com"),
-        ("email", "o'neil+alerts@mail.acme.co.uk", "…@mail.acme.co.uk"),
+        (
+            "email",
+            "o'neil+alerts@mail.acme.co.uk",
+            "…@mail.acme.co.uk",
+        ),
         ("email", "root@localhost", "…@localhost"),
         ("slack", "C0123456789", "C…789"),
         ("slack", "U0123ABCDEF", "U…DEF"),
         ("slack", "#payments-alerts", "#pa…"),
-        ("slack", "https://hooks.slack.com/services/T00000000/B00000000/abcdefghijklmnopqrstx7Qz", "hooks.slack.com/…x7Qz"),
+        (
+            "slack",
+            "https://hooks.slack.com/services/T00000000/B00000000/abcdefghijklmnopqrstx7Qz",
+            "hooks.slack.com/…x7Qz",
+        ),
         ("pagerduty", "0123456789abcdef0123456789ABCDEF", "0…DEF"),
-        ("webhook", "https://hooks.acme.example/rotator?team=1", "hooks.acme.example/…am=1"),
+        (
+            "webhook",
+            "https://hooks.acme.example/rotator?team=1",
+            "hooks.acme.example/…am=1",
+        ),
         ("console", "the operators", "the operators"),
     ] {
-        acme.operator.execute("select rotator.set_contact('priya', $1, $2)", &[&channel, &recipient]).await?;
+        acme.operator
+            .execute(
+                "select rotator.set_contact('priya', $1, $2)",
+                &[&channel, &recipient],
+            )
+            .await?;
         let seen = rows(
             &acme.operator,
             &format!("select owner_id, channel, recipient_hint from rotator.contacts where channel = '{channel}'"),
         )
         .await?;
-        assert_eq!(seen, json!([{"owner_id": "priya", "channel": channel, "recipient_hint": hint}]));
+        assert_eq!(
+            seen,
+            json!([{"owner_id": "priya", "channel": channel, "recipient_hint": hint}])
+        );
     }
     Ok(())
 }
@@ -55,7 +75,10 @@ async fn what_a_channel_can_not_reach_is_refused() -> Result<()> {
         ("slack", "payments"),
         ("slack", "# payments"),
         ("slack", "http://hooks.slack.com/services/T/B/x"),
-        ("slack", "https://hooks.slack.com.evil.example/services/T/B/x"),
+        (
+            "slack",
+            "https://hooks.slack.com.evil.example/services/T/B/x",
+        ),
         ("slack", "https://evil.example/hooks.slack.com/"),
         ("slack", "https://hooks.slack.com@evil.example/x"),
         ("slack", "https://hooks.slack.com/services/../../x?y=z"),
@@ -73,13 +96,30 @@ async fn what_a_channel_can_not_reach_is_refused() -> Result<()> {
         ("fax", "123"),
         ("EMAIL", "priya@acme.com"),
     ] {
-        let outcome = acme.operator.query("select rotator.set_contact('priya', $1, $2)", &[&channel, &recipient]).await;
-        let refusal = refused(outcome, "22023").map_err(|error| error.context(format!("{channel} {recipient:?}")))?;
-        ensure!(recipient.len() < 8 || !refusal.message().contains(recipient), "it quotes: {}", refusal.message());
+        let outcome = acme
+            .operator
+            .query(
+                "select rotator.set_contact('priya', $1, $2)",
+                &[&channel, &recipient],
+            )
+            .await;
+        let refusal = refused(outcome, "22023")
+            .map_err(|error| error.context(format!("{channel} {recipient:?}")))?;
+        ensure!(
+            recipient.len() < 8 || !refusal.message().contains(recipient),
+            "it quotes: {}",
+            refusal.message()
+        );
     }
-    for arguments in ["null, 'email', 'a@b.example'", "'', 'email', 'a@b.example'", "'priya', null, 'x'", "'priya', 'email', null"] {
+    for arguments in [
+        "null, 'email', 'a@b.example'",
+        "'', 'email', 'a@b.example'",
+        "'priya', null, 'x'",
+        "'priya', 'email', null",
+    ] {
         let sql = format!("select rotator.set_contact({arguments})");
-        refused(acme.operator.query(&sql, &[]).await, "22023").map_err(|error| error.context(arguments))?;
+        refused(acme.operator.query(&sql, &[]).await, "22023")
+            .map_err(|error| error.context(arguments))?;
     }
     assert_eq!(acme.fingerprint().await?, before);
     Ok(())
@@ -92,9 +132,16 @@ async fn a_second_call_replaces_the_first_and_counts_from_the_next_tick() -> Res
     let first: uuid::Uuid = scalar(&acme.operator, set, &[&"old@acme.example"]).await?;
     let second: uuid::Uuid = scalar(&acme.operator, set, &[&"new@acme.example"]).await?;
     assert_eq!(first, second, "one contact an owner and channel");
-    acme.register("stripe", "owner_id => 'priya', expiry_date => now() + interval '5 days'").await?;
+    acme.register(
+        "stripe",
+        "owner_id => 'priya', expiry_date => now() + interval '5 days'",
+    )
+    .await?;
     acme.tick().await?;
-    assert_eq!(acme.claim_one().await?.recipient.as_deref(), Some("new@acme.example"));
+    assert_eq!(
+        acme.claim_one().await?.recipient.as_deref(),
+        Some("new@acme.example")
+    );
     Ok(())
 }
 
@@ -120,14 +167,40 @@ async fn members_set_their_own_and_admins_anybody_s() -> Result<()> {
 #[tokio::test]
 async fn no_member_ever_sees_an_address() -> Result<()> {
     let acme = Acme::new().await?;
-    acme.operator.execute("select rotator.set_contact('priya', 'email', 'canary.7f3a@acme.example')", &[]).await?;
-    acme.operator.execute("select rotator.add_notification_policy(9, 'email', 'canary.7f3a@acme.example')", &[]).await?;
-    acme.register("stripe", "owner_id => 'priya', expiry_date => now() + interval '5 days'").await?;
+    acme.operator
+        .execute(
+            "select rotator.set_contact('priya', 'email', 'canary.7f3a@acme.example')",
+            &[],
+        )
+        .await?;
+    acme.operator
+        .execute(
+            "select rotator.add_notification_policy(9, 'email', 'canary.7f3a@acme.example')",
+            &[],
+        )
+        .await?;
+    acme.register(
+        "stripe",
+        "owner_id => 'priya', expiry_date => now() + interval '5 days'",
+    )
+    .await?;
     acme.tick().await?;
-    for view in ["contacts", "notification_policies", "notifications", "audit_log", "alerts", "secrets"] {
-        let seen = rows(&acme.operator, &format!("select * from rotator.{view}")).await?.to_string();
+    for view in [
+        "contacts",
+        "notification_policies",
+        "notifications",
+        "audit_log",
+        "alerts",
+        "secrets",
+    ] {
+        let seen = rows(&acme.operator, &format!("select * from rotator.{view}"))
+            .await?
+            .to_string();
         ensure!(!seen.contains("canary"), "{view}: {seen}");
     }
-    assert_eq!(acme.claim_one().await?.recipient.as_deref(), Some("canary.7f3a@acme.example"));
+    assert_eq!(
+        acme.claim_one().await?.recipient.as_deref(),
+        Some("canary.7f3a@acme.example")
+    );
     Ok(())
 }

@@ -30,7 +30,7 @@ async fn what_is_registered_is_shown_as_given() -> Result<()> {
     assert_eq!(
         seen,
         json!([{
-            "id": id, "name": "Stripe Prod Key", "provider_type": "stripe", "provider_ref": "acct_1",
+            "id": id.to_string(), "name": "Stripe Prod Key", "provider_type": "stripe", "provider_ref": "acct_1",
             "purpose": "charges cards\nat checkout", "environment": "production", "priority": "P1",
             "labels": {"team": "payments"}, "owner_id": "priya@acme.example", "secondary_owner_id": "tom",
             "team_lead_id": "mei", "on_time": true, "rotation_interval": "90 days", "interval_days": 90,
@@ -45,7 +45,8 @@ async fn what_is_registered_is_shown_as_given() -> Result<()> {
 #[tokio::test]
 async fn defaults_are_those_of_the_contract() -> Result<()> {
     let acme = Acme::new().await?;
-    acme.register("nightly", "rotation_interval => '1 month'").await?;
+    acme.register("nightly", "rotation_interval => '1 month'")
+        .await?;
     let seen = acme
         .rows(
             "select provider_type, priority, labels, owner_id = rotator.current_actor() as mine, environment, purpose,
@@ -66,13 +67,22 @@ async fn defaults_are_those_of_the_contract() -> Result<()> {
 #[tokio::test]
 async fn a_name_is_taken_once_whatever_its_case_and_spaces() -> Result<()> {
     let acme = Acme::new().await?;
-    let id = acme.register("Stripe  Prod Key", "rotation_interval => '90 days'").await?;
-    let again = "select rotator.register_secret('  stripe prod KEY ', rotation_interval => '90 days')";
+    let id = acme
+        .register("Stripe  Prod Key", "rotation_interval => '90 days'")
+        .await?;
+    let again =
+        "select rotator.register_secret('  stripe prod KEY ', rotation_interval => '90 days')";
     let refusal = refused(acme.editor.query(again, &[]).await, "23505")?;
-    ensure!(refusal.detail().is_none(), "no index bytes: {:?}", refusal.detail());
+    ensure!(
+        refusal.detail().is_none(),
+        "no index bytes: {:?}",
+        refusal.detail()
+    );
 
     // The name is free again once its secret is retired, and another tenant never had it.
-    acme.editor.execute("select rotator.retire_secret($1)", &[&id]).await?;
+    acme.editor
+        .execute("select rotator.retire_secret($1)", &[&id])
+        .await?;
     acme.editor.query(again, &[]).await?;
     acme.db.tenant("globex").await?;
     let other = acme.db.session("globex", "editor").await?;
@@ -88,10 +98,18 @@ async fn status_and_days_follow_the_tenant_s_clock() -> Result<()> {
         ("soon", "now() + interval '13 days'"),
         ("overdue", "now() - interval '2 days'"),
     ] {
-        acme.register(name, &format!("expiry_date => {expiry}")).await?;
+        acme.register(name, &format!("expiry_date => {expiry}"))
+            .await?;
     }
-    let gone = acme.register("gone", "expiry_date => now() - interval '1 day'").await?;
-    acme.editor.execute("select rotator.retire_secret($1, 'service shut down')", &[&gone]).await?;
+    let gone = acme
+        .register("gone", "expiry_date => now() - interval '1 day'")
+        .await?;
+    acme.editor
+        .execute(
+            "select rotator.retire_secret($1, 'service shut down')",
+            &[&gone],
+        )
+        .await?;
     let seen = acme
         .rows(
             "select name, status, days_until_expiry
@@ -106,8 +124,12 @@ async fn status_and_days_follow_the_tenant_s_clock() -> Result<()> {
             {"name": "overdue", "status": "overdue", "days": true}, {"name": "soon", "status": "expiring_soon", "days": true}
         ])
     );
-    let negative: i32 =
-        scalar(&acme.editor, "select days_until_expiry from rotator.secrets where name = 'overdue'", &[]).await?;
+    let negative: i32 = scalar(
+        &acme.editor,
+        "select days_until_expiry from rotator.secrets where name = 'overdue'",
+        &[],
+    )
+    .await?;
     assert_eq!(negative, -2);
     Ok(())
 }
@@ -123,51 +145,97 @@ async fn search_filters_by_everything_it_offers() -> Result<()> {
     ] {
         acme.register(
             name,
-            &format!("'{provider}', expiry_date => now() + interval '{days} days', owner_id => '{owner}'"),
+            &format!(
+                "'{provider}', expiry_date => now() + interval '{days} days', owner_id => '{owner}'"
+            ),
         )
         .await?;
     }
-    let gone = acme.register("Stripe old", "'stripe', expiry_date => now() + interval '1 day'").await?;
-    acme.editor.execute("select rotator.retire_secret($1)", &[&gone]).await?;
+    let gone = acme
+        .register(
+            "Stripe old",
+            "'stripe', expiry_date => now() + interval '1 day'",
+        )
+        .await?;
+    acme.editor
+        .execute("select rotator.retire_secret($1)", &[&gone])
+        .await?;
 
     for (arguments, expected) in [
-        ("", vec!["Vault root", "Stripe live", "stripe sandbox", "Mail 100% relay"]),
+        (
+            "",
+            vec![
+                "Vault root",
+                "Stripe live",
+                "stripe sandbox",
+                "Mail 100% relay",
+            ],
+        ),
         ("query => 'STRIPE'", vec!["Stripe live", "stripe sandbox"]),
         ("query => '%'", vec!["Mail 100% relay"]),
         ("query => '_'", vec![]),
         ("owner => 'tom'", vec!["Vault root", "stripe sandbox"]),
-        ("provider => 'Stripe'", vec!["Stripe live", "stripe sandbox"]),
-        ("expires_within_days => 14", vec!["Vault root", "Stripe live"]),
+        (
+            "provider => 'Stripe'",
+            vec!["Stripe live", "stripe sandbox"],
+        ),
+        (
+            "expires_within_days => 14",
+            vec!["Vault root", "Stripe live"],
+        ),
         ("expires_within_days => 0", vec!["Vault root"]),
         ("status => 'overdue'", vec!["Vault root"]),
         ("status => 'expiring_soon'", vec!["Stripe live"]),
-        ("status => 'healthy'", vec!["stripe sandbox", "Mail 100% relay"]),
+        (
+            "status => 'healthy'",
+            vec!["stripe sandbox", "Mail 100% relay"],
+        ),
         ("status => 'retired'", vec!["Stripe old"]),
-        ("query => 's', owner => 'tom', provider => 'stripe', status => 'healthy'", vec!["stripe sandbox"]),
+        (
+            "query => 's', owner => 'tom', provider => 'stripe', status => 'healthy'",
+            vec!["stripe sandbox"],
+        ),
         ("max_rows => 2", vec!["Vault root", "Stripe live"]),
         ("owner => 'nobody'", vec![]),
     ] {
-        assert_eq!(names(&acme, arguments).await?, expected, "search_secrets({arguments})");
+        assert_eq!(
+            names(&acme, arguments).await?,
+            expected,
+            "search_secrets({arguments})"
+        );
     }
     Ok(())
 }
 
 async fn names(acme: &Acme, arguments: &str) -> Result<Vec<String>> {
     let sql = format!("select name from rotator.search_secrets({arguments})");
-    Ok(acme.editor.query(&sql, &[]).await?.iter().map(|row| row.get(0)).collect())
+    Ok(acme
+        .editor
+        .query(&sql, &[])
+        .await?
+        .iter()
+        .map(|row| row.get(0))
+        .collect())
 }
 
 #[tokio::test]
 async fn pages_join_up_even_where_dates_are_equal() -> Result<()> {
     let acme = Acme::new().await?;
     for number in 0..7 {
-        acme.register(&format!("cert {number}"), "expiry_date => '2031-01-01 00:00+00'").await?;
+        acme.register(
+            &format!("cert {number}"),
+            "expiry_date => '2031-01-01 00:00+00'",
+        )
+        .await?;
     }
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
         let page = acme
             .editor
-            .query("select id, name from rotator.search_secrets(max_rows => 3, after => $1)", &[&after])
+            .query(
+                "select id, name from rotator.search_secrets(max_rows => 3, after => $1)",
+                &[&after],
+            )
             .await?;
         let Some(last) = page.last() else { break };
         after = Some(last.get::<_, uuid::Uuid>(0));
@@ -175,7 +243,12 @@ async fn pages_join_up_even_where_dates_are_equal() -> Result<()> {
         ensure!(seen.len() <= 7, "a page came twice: {seen:?}");
     }
     seen.sort();
-    assert_eq!(seen, (0..7).map(|number| format!("cert {number}")).collect::<Vec<_>>());
+    assert_eq!(
+        seen,
+        (0..7)
+            .map(|number| format!("cert {number}"))
+            .collect::<Vec<_>>()
+    );
     Ok(())
 }
 
@@ -192,7 +265,8 @@ async fn a_search_that_makes_no_sense_is_refused() -> Result<()> {
         "expires_within_days => -2147483648",
     ] {
         let sql = format!("select * from rotator.search_secrets({arguments})");
-        refused(acme.editor.query(&sql, &[]).await, "22023").map_err(|error| error.context(arguments))?;
+        refused(acme.editor.query(&sql, &[]).await, "22023")
+            .map_err(|error| error.context(arguments))?;
     }
     Ok(())
 }
@@ -202,7 +276,12 @@ async fn retiring_silences_and_keeps_the_history() -> Result<()> {
     let acme = Acme::new().await?;
     let id = acme.due("old key").await?;
     acme.tick().await?;
-    acme.editor.execute("select rotator.retire_secret($1, 'replaced by SSO')", &[&id]).await?;
+    acme.editor
+        .execute(
+            "select rotator.retire_secret($1, 'replaced by SSO')",
+            &[&id],
+        )
+        .await?;
     let seen = acme
         .rows(
             "select s.status, a.state as alert, a.resolved_at is not null as resolved, n.state as notification
@@ -216,10 +295,21 @@ async fn retiring_silences_and_keeps_the_history() -> Result<()> {
     );
 
     let before = acme.fingerprint().await?;
-    acme.editor.execute("select rotator.retire_secret($1)", &[&id]).await?;
-    assert_eq!(acme.fingerprint().await?, before, "a repeat changes nothing");
+    acme.editor
+        .execute("select rotator.retire_secret($1)", &[&id])
+        .await?;
+    assert_eq!(
+        acme.fingerprint().await?,
+        before,
+        "a repeat changes nothing"
+    );
     for call in ["mark_rotated($1)", "acknowledge($1)"] {
-        refused(acme.editor.query(&format!("select rotator.{call}"), &[&id]).await, "PT409")?;
+        refused(
+            acme.editor
+                .query(&format!("select rotator.{call}"), &[&id])
+                .await,
+            "PT409",
+        )?;
     }
     Ok(())
 }
@@ -230,7 +320,10 @@ async fn viewers_and_auditors_read_and_change_nothing() -> Result<()> {
     let id = acme.due("stripe").await?;
     for role in ["viewer", "auditor"] {
         let session = acme.db.session("acme", role).await?;
-        assert_eq!(rows(&session, "select name from rotator.secrets").await?, json!([{"name": "stripe"}]));
+        assert_eq!(
+            rows(&session, "select name from rotator.secrets").await?,
+            json!([{"name": "stripe"}])
+        );
         let before = acme.fingerprint().await?;
         let refusals = [
             session.query("select rotator.register_secret('x', rotation_interval => '1 day')", &[]).await,
@@ -255,15 +348,35 @@ async fn without_a_tenant_reads_are_empty_and_writes_are_refused() -> Result<()>
     acme.due("stripe").await?;
     // A superuser who chose no tenant, and a login role that has none.
     let stranger = acme.db.login_role("stranger", &["rotator_user"]).await?;
-    for session in [acme.db.superuser().await?, acme.db.connect_as(&stranger).await?] {
-        for view in ["secrets", "alerts", "notifications", "contacts", "notification_policies", "overview"] {
-            let count: i64 = scalar(&session, &format!("select count(*) from rotator.{view}"), &[]).await?;
+    for session in [
+        acme.db.superuser().await?,
+        acme.db.connect_as(&stranger).await?,
+    ] {
+        for view in [
+            "secrets",
+            "alerts",
+            "notifications",
+            "contacts",
+            "notification_policies",
+            "overview",
+        ] {
+            let count: i64 = scalar(
+                &session,
+                &format!("select count(*) from rotator.{view}"),
+                &[],
+            )
+            .await?;
             assert_eq!(count, 0, "{view}");
         }
         let refusal = register(&session, "x", "rotation_interval => '1 day'").await;
-        let code = refusal.expect_err("no tenant").downcast_ref::<tokio_postgres::Error>().and_then(|e| e.code().cloned());
+        let code = refusal
+            .expect_err("no tenant")
+            .downcast_ref::<tokio_postgres::Error>()
+            .and_then(|e| e.code().cloned());
         assert_eq!(code.as_ref().map(|code| code.code()), Some("RT002"));
-        let found = session.query("select * from rotator.search_secrets()", &[]).await?;
+        let found = session
+            .query("select * from rotator.search_secrets()", &[])
+            .await?;
         ensure!(found.is_empty(), "search_secrets without a tenant");
     }
     Ok(())

@@ -1,11 +1,10 @@
 //! INSERT, UPDATE and DELETE on the view `rotator.secrets`, as psql and PostgREST do them.
 
 use anyhow::{Result, ensure};
-use rotator_tests::{refused, scalar, until};
+use rotator_tests::{refused, scalar};
 use serde_json::json;
-use std::time::Duration;
 
-use crate::seed::{Acme, rows};
+use crate::seed::{Acme, rows, wait_for_lock};
 
 #[tokio::test]
 async fn insert_registers_and_returns_the_stored_row() -> Result<()> {
@@ -20,7 +19,10 @@ async fn insert_registers_and_returns_the_stored_row() -> Result<()> {
             &[],
         )
         .await?;
-    assert!(row.get::<_, bool>(0) && row.get::<_, bool>(8) && row.get::<_, bool>(9), "{row:?}");
+    assert!(
+        row.get::<_, bool>(0) && row.get::<_, bool>(8) && row.get::<_, bool>(9),
+        "{row:?}"
+    );
     let text: Vec<String> = (1..6).map(|column| row.get(column)).collect();
     assert_eq!(text, ["stripe", "stripe", "P3", "healthy", "30 days"]);
     assert_eq!((row.get::<_, i32>(6), row.get::<_, i32>(7)), (30, 1));
@@ -30,7 +32,8 @@ async fn insert_registers_and_returns_the_stored_row() -> Result<()> {
 #[tokio::test]
 async fn every_writable_column_can_be_updated() -> Result<()> {
     let acme = Acme::new().await?;
-    acme.register("stripe", "rotation_interval => '90 days', purpose => 'old'").await?;
+    acme.register("stripe", "rotation_interval => '90 days', purpose => 'old'")
+        .await?;
     let changes = [
         ("name", "'Stripe live'"),
         ("provider_type", "'vault'"),
@@ -48,10 +51,18 @@ async fn every_writable_column_can_be_updated() -> Result<()> {
         ("external_id", "'cal-7'"),
     ];
     for (column, value) in changes {
-        let sql = format!("update rotator.secrets set {column} = {value} returning {column} is not distinct from {value}");
-        ensure!(scalar::<bool>(&acme.editor, &sql, &[]).await?, "{column} became {value}");
+        let sql = format!(
+            "update rotator.secrets set {column} = {value} returning {column} is not distinct from {value}"
+        );
+        ensure!(
+            scalar::<bool>(&acme.editor, &sql, &[]).await?,
+            "{column} became {value}"
+        );
         let check = format!("select {column} is not distinct from {value} from rotator.secrets");
-        ensure!(scalar::<bool>(&acme.editor, &check, &[]).await?, "{column} stayed {value}");
+        ensure!(
+            scalar::<bool>(&acme.editor, &check, &[]).await?,
+            "{column} stayed {value}"
+        );
     }
     let audited: i64 = scalar(
         &acme.db.admin,
@@ -66,7 +77,8 @@ async fn every_writable_column_can_be_updated() -> Result<()> {
 #[tokio::test]
 async fn every_other_column_is_refused() -> Result<()> {
     let acme = Acme::new().await?;
-    acme.register("stripe", "rotation_interval => '90 days'").await?;
+    acme.register("stripe", "rotation_interval => '90 days'")
+        .await?;
     let before = acme.fingerprint().await?;
     for (column, value) in [
         ("id", "gen_random_uuid()"),
@@ -84,30 +96,60 @@ async fn every_other_column_is_refused() -> Result<()> {
     ] {
         let update = format!("update rotator.secrets set {column} = {value}, priority = 'P1'");
         let refusal = refused(acme.editor.execute(&update, &[]).await, "22023")?;
-        ensure!(refusal.message().contains(column), "{column}: {}", refusal.message());
-        let insert = format!("insert into rotator.secrets (name, interval_days, {column}) values ('x', 1, {value})");
+        ensure!(
+            refusal.message().contains(column),
+            "{column}: {}",
+            refusal.message()
+        );
+        let insert = format!(
+            "insert into rotator.secrets (name, interval_days, {column}) values ('x', 1, {value})"
+        );
         refused(acme.editor.execute(&insert, &[]).await, "22023")?;
     }
     assert_eq!(acme.fingerprint().await?, before);
     // Writing back what one read changes nothing, so it is no error: clients send whole rows.
-    let count = acme.editor.execute("update rotator.secrets set status = status, cycle = cycle, id = id", &[]).await?;
+    let count = acme
+        .editor
+        .execute(
+            "update rotator.secrets set status = status, cycle = cycle, id = id",
+            &[],
+        )
+        .await?;
     assert_eq!(count, 1);
-    assert_eq!(acme.fingerprint().await?, before, "an update that changes nothing leaves no trace");
+    assert_eq!(
+        acme.fingerprint().await?,
+        before,
+        "an update that changes nothing leaves no trace"
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn two_sessions_that_change_different_columns_both_win() -> Result<()> {
     let acme = Acme::new().await?;
-    acme.register("stripe", "rotation_interval => '90 days', owner_id => 'nobody'").await?;
+    acme.register(
+        "stripe",
+        "rotation_interval => '90 days', owner_id => 'nobody'",
+    )
+    .await?;
     let mut first = acme.db.session("acme", "editor").await?;
     let second = acme.db.session("acme", "editor").await?;
 
     let transaction = first.transaction().await?;
-    transaction.execute("update rotator.secrets set owner_id = 'priya', purpose = 'cards'", &[]).await?;
+    transaction
+        .execute(
+            "update rotator.secrets set owner_id = 'priya', purpose = 'cards'",
+            &[],
+        )
+        .await?;
     let backend: i32 = scalar(&second, "select pg_backend_pid()", &[]).await?;
     let blocked = tokio::spawn(async move {
-        second.execute("update rotator.secrets set priority = 'P1', expiry_date = '2031-01-01 00:00+00'", &[]).await
+        second
+            .execute(
+                "update rotator.secrets set priority = 'P1', expiry_date = '2031-01-01 00:00+00'",
+                &[],
+            )
+            .await
     });
     wait_for_lock(&acme, backend).await?;
     transaction.commit().await?;
@@ -118,19 +160,6 @@ async fn two_sessions_that_change_different_columns_both_win() -> Result<()> {
         json!([{"owner_id": "priya", "purpose": "cards", "priority": "P1", "moved": true}])
     );
     Ok(())
-}
-
-/// Until that backend waits for a lock: it has read what it wants to change.
-pub async fn wait_for_lock(acme: &Acme, backend: i32) -> Result<()> {
-    until(Duration::from_secs(10), "the second session to wait for the first", async || {
-        scalar(
-            &acme.db.admin,
-            "select coalesce(wait_event_type = 'Lock', false) from pg_stat_activity where pid = $1",
-            &[&backend],
-        )
-        .await
-    })
-    .await
 }
 
 #[tokio::test]
@@ -146,8 +175,13 @@ async fn interval_days_speaks_for_whole_days_only() -> Result<()> {
         ("36 hours", json!(null)),
         ("30 seconds", json!(null)),
     ] {
-        acme.register(interval, &format!("rotation_interval => '{interval}'")).await?;
-        let seen = acme.rows(&format!("select interval_days from rotator.secrets where name = '{interval}'")).await?;
+        acme.register(interval, &format!("rotation_interval => '{interval}'"))
+            .await?;
+        let seen = acme
+            .rows(&format!(
+                "select interval_days from rotator.secrets where name = '{interval}'"
+            ))
+            .await?;
         assert_eq!(seen, json!([{"interval_days": days}]), "{interval}");
     }
     // Contradictions are refused, agreement is fine, and null takes the interval away.
@@ -166,17 +200,45 @@ async fn interval_days_speaks_for_whole_days_only() -> Result<()> {
 async fn delete_retires_and_upserts_belong_elsewhere() -> Result<()> {
     let acme = Acme::new().await?;
     acme.due("stripe").await?;
-    acme.register("other", "rotation_interval => '90 days'").await?;
-    assert_eq!(acme.editor.execute("delete from rotator.secrets where name = 'stripe'", &[]).await?, 1);
+    acme.register("other", "rotation_interval => '90 days'")
+        .await?;
     assert_eq!(
-        acme.rows("select name, status from rotator.secrets order by name").await?,
+        acme.editor
+            .execute("delete from rotator.secrets where name = 'stripe'", &[])
+            .await?,
+        1
+    );
+    assert_eq!(
+        acme.rows("select name, status from rotator.secrets order by name")
+            .await?,
         json!([{"name": "other", "status": "healthy"}, {"name": "stripe", "status": "retired"}])
     );
-    refused(acme.editor.execute("update rotator.secrets set priority = 'P1' where name = 'stripe'", &[]).await, "PT409")?;
+    refused(
+        acme.editor
+            .execute(
+                "update rotator.secrets set priority = 'P1' where name = 'stripe'",
+                &[],
+            )
+            .await,
+        "PT409",
+    )?;
     let taken = "update rotator.secrets set name = 'Other' where name = 'other'";
-    assert_eq!(acme.editor.execute(taken, &[]).await?, 1, "its own name in another case");
-    acme.register("third", "rotation_interval => '90 days'").await?;
-    refused(acme.editor.execute("update rotator.secrets set name = 'third' where name = 'Other'", &[]).await, "23505")?;
+    assert_eq!(
+        acme.editor.execute(taken, &[]).await?,
+        1,
+        "its own name in another case"
+    );
+    acme.register("third", "rotation_interval => '90 days'")
+        .await?;
+    refused(
+        acme.editor
+            .execute(
+                "update rotator.secrets set name = 'third' where name = 'Other'",
+                &[],
+            )
+            .await,
+        "23505",
+    )?;
     Ok(())
 }
 
@@ -184,12 +246,30 @@ async fn delete_retires_and_upserts_belong_elsewhere() -> Result<()> {
 async fn many_rows_change_in_one_statement_or_none() -> Result<()> {
     let acme = Acme::new().await?;
     for name in ["a", "b", "c"] {
-        acme.register(name, "rotation_interval => '90 days'").await?;
+        acme.register(name, "rotation_interval => '90 days'")
+            .await?;
     }
-    assert_eq!(acme.editor.execute("update rotator.secrets set team_lead_id = 'mei' where name <> 'b'", &[]).await?, 2);
+    assert_eq!(
+        acme.editor
+            .execute(
+                "update rotator.secrets set team_lead_id = 'mei' where name <> 'b'",
+                &[]
+            )
+            .await?,
+        2
+    );
     let before = acme.fingerprint().await?;
-    refused(acme.editor.execute("update rotator.secrets set name = 'same'", &[]).await, "23505")?;
-    assert_eq!(acme.fingerprint().await?, before, "the statement is undone as a whole");
+    refused(
+        acme.editor
+            .execute("update rotator.secrets set name = 'same'", &[])
+            .await,
+        "23505",
+    )?;
+    assert_eq!(
+        acme.fingerprint().await?,
+        before,
+        "the statement is undone as a whole"
+    );
     Ok(())
 }
 
@@ -200,10 +280,16 @@ async fn another_tenant_s_rows_can_not_be_reached_through_the_view() -> Result<(
     acme.db.tenant("globex").await?;
     let other = acme.db.session("globex", "admin").await?;
     let before = acme.fingerprint().await?;
-    for statement in ["update rotator.secrets set priority = 'P1' where id = $1", "delete from rotator.secrets where id = $1"] {
+    for statement in [
+        "update rotator.secrets set priority = 'P1' where id = $1",
+        "delete from rotator.secrets where id = $1",
+    ] {
         assert_eq!(other.execute(statement, &[&id]).await?, 0, "{statement}");
     }
-    assert_eq!(rows(&other, "select * from rotator.secrets").await?, json!([]));
+    assert_eq!(
+        rows(&other, "select * from rotator.secrets").await?,
+        json!([])
+    );
     assert_eq!(acme.fingerprint().await?, before);
     Ok(())
 }

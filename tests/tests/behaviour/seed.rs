@@ -2,9 +2,10 @@
 //! that nearly all of them make. Moving time is `tick(as_of)`, or dates in the past; nothing here sleeps.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rotator_tests::{TestDb, scalar};
+use rotator_tests::{TestDb, scalar, until};
 use serde_json::Value;
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -29,7 +30,9 @@ impl Acme {
         db.tenant_in("acme", zone).await?;
         let operator = db.login_role("operator", &["rotator_admin"]).await?;
         let operator = db.connect_as(&operator).await?;
-        operator.execute("select rotator.use_tenant('acme')", &[]).await?;
+        operator
+            .execute("select rotator.use_tenant('acme')", &[])
+            .await?;
         let editor = db.session("acme", "editor").await?;
         let worker = db.login_role("worker", &["rotator_sidecar"]).await?;
         let worker = db.connect_as(&worker).await?;
@@ -122,7 +125,9 @@ impl Acme {
         let mut hashes = BTreeMap::new();
         for table in tables {
             let table: String = table.get(0);
-            let sql = format!("select md5(coalesce(string_agg(t::text, '|' order by t::text), '')) from {table} as t");
+            let sql = format!(
+                "select md5(coalesce(string_agg(t::text, '|' order by t::text), '')) from {table} as t"
+            );
             hashes.insert(table, scalar(&self.db.admin, &sql, &[]).await?);
         }
         Ok(hashes)
@@ -171,4 +176,20 @@ pub async fn register(session: &Client, name: &str, with: &str) -> Result<Uuid> 
 pub async fn rows(session: &Client, sql: &str) -> Result<Value> {
     let sql = format!("select coalesce(jsonb_agg(to_jsonb(q)), '[]') from ({sql}) as q");
     scalar(session, &sql, &[]).await
+}
+
+/// Until that backend waits for a lock: it has read what it wants to change.
+pub async fn wait_for_lock(acme: &Acme, backend: i32) -> Result<()> {
+    until(
+        Duration::from_secs(10),
+        "one session to wait for another",
+        async || waits_for_lock(acme, backend).await,
+    )
+    .await
+}
+
+pub async fn waits_for_lock(acme: &Acme, backend: i32) -> Result<bool> {
+    let sql =
+        "select coalesce(wait_event_type = 'Lock', false) from pg_stat_activity where pid = $1";
+    scalar(&acme.db.admin, sql, &[&backend]).await
 }

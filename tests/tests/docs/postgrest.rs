@@ -7,8 +7,8 @@ use rotator_tests::{TestDb, scalar};
 use serde_json::{Map, Value};
 use tokio_postgres::Client;
 
-/// Answers the request of an `http` block with the JSON that the client would get.
-pub async fn answer(db: &TestDb, claims: &Value, request: &str) -> Result<Value> {
+/// Answers the request of an `http` block with the body that the client would get.
+pub async fn answer(db: &TestDb, claims: &Value, request: &str) -> Result<String> {
     let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
     let (method, target) = head
         .lines()
@@ -79,18 +79,18 @@ async fn statement(
                 .collect();
             let call = format!("rotator.{function}({})", arguments.join(", "));
             if set {
-                format!("select coalesce(json_agg(t), '[]') from {call} as t")
+                format!("select coalesce(json_agg(t), '[]')::text from {call} as t")
             } else {
-                format!("select to_json({call})")
+                format!("select to_json({call})::text")
             }
         }
         ("GET", None) => format!(
-            "select coalesce(json_agg(t), '[]') from (select {columns} from rotator.{} where {filters} {order}) as t",
+            "select coalesce(json_agg(t), '[]')::text from (select {columns} from rotator.{} where {filters} {order}) as t",
             view(path)?
         ),
         ("POST", None) => format!(
             "with made as (insert into rotator.{} ({}) values ({}) returning {columns}) \
-             select json_agg(made) from made",
+             select json_agg(made)::text from made",
             view(path)?,
             keys.join(", "),
             values.join(", ")
@@ -103,7 +103,7 @@ async fn statement(
                 .collect();
             format!(
                 "with changed as (update rotator.{} set {} where {filters} returning {columns}) \
-                 select json_agg(changed) from changed",
+                 select json_agg(changed)::text from changed",
                 view(path)?,
                 changes.join(", ")
             )

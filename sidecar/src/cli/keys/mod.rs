@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::Place;
 use super::args::{Output, RotateKey};
-use super::import::Item;
 use super::output::{Column, Show, print_one, print_rows};
 use super::session::{Session, field, only};
 use crate::failure::{Exit, Failure};
+use crate::import::Item;
 
 pub use new_master::run as new_master;
 

@@ -5,10 +5,10 @@ use serde_json::Value;
 
 use crate::cli::Place;
 use crate::cli::args::{Add, spelling};
-use crate::cli::import::Item;
 use crate::cli::output::{Column, print_one};
 use crate::cli::session::{Session, only};
 use crate::failure::{Exit, Failure};
+use crate::import::Item;
 
 const COLUMNS: [Column; 1] = [Column::hidden("id")];
 

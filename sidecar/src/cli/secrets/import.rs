@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::cli::Place;
 use crate::cli::args::{Format, Import, spelling};
-use crate::cli::import::{self, Entry, Item, Kind, Options, Reading};
 use crate::cli::output::{Column, Show, print, print_one, print_rows};
 use crate::cli::session::{Session, field};
 use crate::failure::{Exit, Failure};
+use crate::import::{self, Entry, Item, Kind, Options, Reading};
 
 /// Items in one call, and so in one transaction.
 const BATCH: usize = 500;
@@ -78,7 +78,7 @@ pub async fn run(place: &Place, args: Import) -> Result<Exit, Failure> {
     Ok(if tally.failed.is_empty() {
         Exit::Ok
     } else {
-        Exit::Failed
+        Exit::Partial
     })
 }
 

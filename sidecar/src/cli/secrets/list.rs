@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use crate::cli::Place;
 use crate::cli::args::{List, spelling};
-use crate::cli::import::Item;
 use crate::cli::output::{Column, Show, print_rows};
 use crate::cli::session::{Session, field};
 use crate::failure::{Exit, Failure};
+use crate::import::Item;
 
 /// Rows asked for at once.
 const PAGE: usize = 1000;

@@ -2,9 +2,9 @@
 
 use uuid::Uuid;
 
-use crate::cli::import::text::presentable;
 use crate::cli::session::{Session, field};
 use crate::failure::{Exit, Failure};
+use crate::import::text::presentable;
 
 /// Names in use come before retired ones, which may repeat them; the exact spelling comes first.
 const BY_NAME: &str = "select s.id::text, s.name, s.status = 'retired'

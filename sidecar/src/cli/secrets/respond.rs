@@ -8,11 +8,11 @@ use serde_json::Value;
 use super::lookup::find;
 use crate::cli::Place;
 use crate::cli::args::{Ack, Rotated};
-use crate::cli::import::Item;
-use crate::cli::import::text::printable;
 use crate::cli::output::{Column, print_one};
 use crate::cli::session::{Session, only};
 use crate::failure::{Exit, Failure};
+use crate::import::Item;
+use crate::import::text::printable;
 
 const ACKNOWLEDGED: [Column; 2] = [Column::hidden("id"), Column::hidden("acknowledged")];
 const ROTATED: [Column; 2] = [Column::hidden("id"), Column::hidden("next_expiry_date")];

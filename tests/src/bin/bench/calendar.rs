@@ -13,6 +13,7 @@ use rotator_tests::scalar;
 
 const ROUNDS: usize = 7;
 const CATCH_UPS: usize = 5;
+const CHUNK: usize = 1000;
 const NAMES: [&str; 3] = [
     "tick_growth_10k_100k",
     "tick_idle_100k_ms",
@@ -45,15 +46,22 @@ async fn registered(count: usize) -> Result<TestDb> {
     let db = TestDb::new().await?;
     db.tenant("acme").await?;
     db.admin
-        .batch_execute(&format!(
+        .batch_execute(
             "select rotator.use_tenant('acme');
-             select rotator.set_contact('owner-' || n, 'console', 'owner ' || n) from generate_series(0, 99) as n;
-             insert into rotator.secrets (name, provider_type, owner_id, expiry_date, rotation_interval)
-             select 'credential-' || n, 'vault', 'owner-' || n % 100,
-                 now() + case when n <= 1000 then interval '100 days' else interval '500 days' end, '90 days'
-             from generate_series(1, {count}) as n;"
-        ))
+             select rotator.set_contact('owner-' || n, 'console', 'owner ' || n) from generate_series(0, 99) as n;",
+        )
         .await?;
+    for first in (1..=count).step_by(CHUNK) {
+        let last = count.min(first + CHUNK - 1);
+        db.admin
+            .batch_execute(&format!(
+                "insert into rotator.secrets (name, provider_type, owner_id, expiry_date, rotation_interval)
+                 select 'credential-' || n, 'vault', 'owner-' || n % 100,
+                     now() + case when n <= 1000 then interval '100 days' else interval '500 days' end, '90 days'
+                 from generate_series({first}, {last}) as n"
+            ))
+            .await?;
+    }
     db.admin.batch_execute("vacuum (analyze)").await?;
     Ok(db)
 }
