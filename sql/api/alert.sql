@@ -23,6 +23,7 @@ begin
     if until <= clock_timestamp() then
         perform rotator_internal.refuse('22023', 'until lies in the past', 'Give a time to come, or leave it out.');
     end if;
+    perform rotator_internal.check_expiry('until', until);
     select a.* into taken
     from rotator_internal.alert as a
     where a.tenant_id = secret.tenant_id and a.secret_id = secret.id and a.cycle = secret.cycle

@@ -1,5 +1,5 @@
 -- Writing and reading the audit log. Every change calls record_event in its own transaction; the tick writes its events
--- in bulk (api/tick.sql). Table and triggers: schema/audit.sql. Covered by tests/tests/behaviour/audit.rs.
+-- in bulk (api/tick.sql). Table and triggers: schema/audit.sql. Covered by tests/tests/security/audit.rs.
 
 create or replace function rotator_internal.current_source() returns text
 language plpgsql stable

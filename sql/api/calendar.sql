@@ -170,3 +170,26 @@ $$;
 
 comment on function rotator_internal.cancel_queued(uuid, uuid) is
     'Cancels what is queued for a secret whose schedule changed and returns how many; what is being sent isn''t retried.';
+
+create or replace function rotator_internal.want_again(tenant uuid, secret uuid) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute $sql$
+        update rotator_internal.notification as n
+        set withdrawn_at = null
+        from rotator_internal.secret as s
+        cross join lateral rotator_internal.policies_of($1, $2) as p
+        where s.tenant_id = $1 and s.id = $2
+          and n.tenant_id = $1 and n.secret_id = $2 and n.cycle = s.cycle
+          and n.state = 'leased' and n.withdrawn_at is not null
+          and n.rule = 'lead:' || p.lead_time_days
+          and n.due_at = rotator_internal.lead_instant(
+            s.expiry_date, p.lead_time_days, s.rotation_interval, rotator_internal.zone_of($1))
+    $sql$ using tenant, secret;
+end
+$$;
+
+comment on function rotator_internal.want_again(uuid, uuid) is
+    'After a date was moved back: what a worker still holds of the reminders that are due again may be retried after all.';

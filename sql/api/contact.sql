@@ -23,8 +23,8 @@ begin
         when 'slack' then
             address ~ '^(#[^[:space:][:cntrl:]#@,]{1,80}|[CDGUW][A-Z0-9]{5,20}|https://hooks[.]slack[.]com/[A-Za-z0-9/_-]{1,200})$'
         when 'email' then
-            length(address) <= 254
-            and address ~ '^[A-Za-z0-9.!#$%&''*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$'
+            length(address) <= 254 and length(split_part(address, '@', 1)) <= 64
+            and address ~ '^[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+([.][A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$'
         when 'pagerduty' then address ~ '^[A-Za-z0-9]{32}$'
         when 'webhook' then address ~ '^https://[^[:space:][:cntrl:]@/]+(/[^[:space:][:cntrl:]]*)?$'
         when 'console' then length(address) between 1 and 255 and address !~ '[[:cntrl:]]'

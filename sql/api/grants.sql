@@ -2,7 +2,7 @@
 -- have given away is taken back (Supabase grants to anon and authenticated), then this list is granted, nothing else.
 -- Three kinds of functions: those for members run as rotator_owner, whom row security binds to the current tenant;
 -- those of the engine, which work across tenants, run as rotator_engine; C functions stay with the installing superuser.
--- Covered by tests/tests/behaviour/grants.rs, which compares the catalog with this file.
+-- Covered by tests/tests/security/grants.rs, which compares the catalog with this file.
 
 do $ownership$
 declare

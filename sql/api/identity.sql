@@ -1,7 +1,7 @@
 -- Who is asking, for which tenant, as what. Claims mode: a session user listed in rotator.trusted_authenticators, whose
 -- tenant, subject and role come from request.jwt.claims. Member mode: everybody else, by login role. Anything missing or
 -- malformed means no tenant. Native parts (claims parser, bound tenant): extension/src/{claims,session}.
--- Covered by tests/tests/behaviour/{tenancy,claims}.rs.
+-- Covered by tests/tests/security/{tenancy,claims}.rs.
 
 create or replace function rotator_internal.find_tenant(reference text) returns uuid
 language plpgsql stable

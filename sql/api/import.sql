@@ -7,6 +7,11 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- Nothing is guessed: 01/02 is two days, a zone's name would be ignored, and tomorrow is no date of a calendar.
+    if value !~ ('^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ][0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?'
+        || '( ?([zZ]|[+-][0-9]{2}(:?[0-9]{2})?))?)?$') then
+        raise data_exception;
+    end if;
     -- A date without a zone means midnight where the tenant is, whatever the session's TimeZone.
     if value ~ ':[0-9]{2}.*([zZ]|[+-][0-9]{2}(:?[0-9]{2})?)$' then
         return value::timestamptz;
@@ -20,13 +25,17 @@ end
 $$;
 
 comment on function rotator_internal.instant_from_text(text, text, text) is
-    'A date, or a date and time, in the tenant''s zone unless it names its own; else 22023.';
+    'A date, or a date and time, in the tenant''s zone unless it has an offset; else 22023.';
 
 create or replace function rotator_internal.interval_from_text(field text, value text) returns interval
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- PostgreSQL takes a bare number for seconds; whoever writes 90 means days.
+    if value ~ '^[+-]?[0-9.]+$' then
+        raise data_exception;
+    end if;
     return value::interval;
 exception
     when data_exception then
@@ -35,7 +44,7 @@ exception
 end
 $$;
 
-comment on function rotator_internal.interval_from_text(text, text) is 'An interval in PostgreSQL''s notation; else 22023.';
+comment on function rotator_internal.interval_from_text(text, text) is 'An interval in PostgreSQL''s notation, with its unit; else 22023.';
 
 create or replace function rotator_internal.fields_from_item(
     item jsonb, base rotator_internal.secret_fields, zone text) returns rotator_internal.secret_fields

@@ -1,6 +1,6 @@
 -- Data keys of a tenant: making the first ones, a new version on demand, and the view of them. Key bytes are made and
 -- wrapped in the extension (extension/src/keyring); this file sees wrapped bytes only.
--- Tables: schema/encryption.sql. Covered by tests/tests/behaviour/keys.rs.
+-- Tables: schema/encryption.sql. Covered by tests/tests/security/keys.rs.
 
 create or replace function rotator_internal.add_key(tenant uuid, purpose text) returns rotator_internal.encryption_key
 language sql

@@ -1,6 +1,6 @@
 -- Who acts for a tenant, and as what. Only a rotator_admin may make a login role a member: otherwise one tenant's admin
 -- could take over another's application role, which then has two tenants and so none.
--- Table: schema/tenant.sql; how it is read: api/identity.sql. Covered by tests/tests/behaviour/tenancy.rs.
+-- Table: schema/tenant.sql; how it is read: api/identity.sql. Covered by tests/tests/security/tenancy.rs.
 
 create or replace function rotator_internal.check_member_change(subject text) returns void
 language plpgsql stable

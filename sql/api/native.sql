@@ -1,7 +1,7 @@
 -- The native functions, compiled from extension/src: what SQL can't do safely or fast. They decide nothing. They belong
 -- to the superuser who installs (a C function of anybody else would hand out his rights) and are granted one by one in
 -- api/grants.sql. What raises isn't parallel safe: on its way from a worker to its leader an error forgets that its
--- statement, which may hold plaintext, is not to be logged. Covered by tests/tests/behaviour/native.rs, which compares this file with the library's symbols.
+-- statement, which may hold plaintext, is not to be logged. Covered by tests/tests/behaviour/install.rs, which compares this file with the library's symbols.
 
 create or replace function rotator_internal.library_version() returns text
   language c stable strict parallel safe
@@ -74,3 +74,28 @@ create or replace function rotator_internal.in_claims_mode() returns boolean
 create or replace function rotator_internal.claims() returns text[]
   language c stable strict parallel restricted
   as 'MODULE_PATHNAME', 'claims_wrapper';
+
+comment on function rotator_internal.library_version() is 'Version of the loaded library; the extension''s own is in pg_extension.';
+comment on function rotator_internal.library_preloaded() is 'Whether the library came by shared_preload_libraries.';
+comment on function rotator_internal.uuid_v7() is
+    'A UUID of version 7 by the database''s clock; ids of one session rise.';
+comment on function rotator_internal.mint_token() is '256 random bits as 43 characters of base64url, for a link.';
+comment on function rotator_internal.refuse(text, text, text) is
+    'Raises an error with this SQLSTATE, message and hint, and keeps the statement out of the server''s log.';
+comment on function rotator_internal.guard(text, text) is
+    'Raises RT001 when the value looks like a secret; the error names the field and the rule, never the value.';
+comment on function rotator_internal.seal_field(uuid, text, uuid, text) is
+    'Encrypts a field of this row under the tenant''s active data key.';
+comment on function rotator_internal.open_field(uuid, text, uuid, bytea) is
+    'Decrypts a field of this row; RT011 when it isn''t authentic, RT012 when its key is gone.';
+comment on function rotator_internal.try_open_field(uuid, text, uuid, bytea) is
+    'As open_field, but null for a ciphertext that can''t be opened, so that one doesn''t hold up many.';
+comment on function rotator_internal.blind_index(uuid, text, text) is
+    'A keyed hash of the normalised value: equal values are found without being decrypted.';
+comment on function rotator_internal.make_key(uuid, bigint, text) is 'A fresh key, wrapped by the first master key.';
+comment on function rotator_internal.master_key_status() is 'Null when the master keys load, else what is wrong; never a byte of them.';
+comment on function rotator_internal.wrapping_master_key_id() is 'The master key that wraps new data keys; RT010 when there is none.';
+comment on function rotator_internal.bind_tenant(uuid, boolean) is 'Binds this session, or its transaction, to a tenant.';
+comment on function rotator_internal.bound_tenant() is 'The tenant this session is bound to, if nobody tampered with the binding.';
+comment on function rotator_internal.in_claims_mode() is 'Whether the session user is listed in rotator.trusted_authenticators.';
+comment on function rotator_internal.claims() is 'Tenant, subject and role of the request''s claims; null when absent or malformed.';

@@ -10,8 +10,15 @@ as $$
 declare
     taken integer;
 begin
+    if not exists (
+        select
+        from rotator_internal.notification as n
+        where n.state = 'leased' and n.available_at <= clock_timestamp()) then
+        return 0;
+    end if;
+
     with expired as materialized (
-        select n.tenant_id, n.id
+        select n.ctid as place
         from rotator_internal.notification as n
         where n.state = 'leased' and n.available_at <= clock_timestamp()
         order by n.available_at
@@ -25,8 +32,7 @@ begin
                 else 'retry'
             end,
             last_error = 'the worker was lost'
-        from expired as e
-        where n.tenant_id = e.tenant_id and n.id = e.id
+        where n.ctid = any (array(select e.place from expired as e))
         returning n.tenant_id, n.id, n.claim_id, n.state, n.attempts
     ),
     noted as (
@@ -80,8 +86,9 @@ begin
     perform rotator_internal.take_back_lost();
 
     return query
+    -- By place, so that no plan kept from an empty outbox can join the whole of it.
     with picked as materialized (
-        select n.tenant_id, n.id
+        select n.ctid as place
         from rotator_internal.notification as n
         where n.state in ('queued', 'retry') and n.available_at <= clock_timestamp()
         order by n.available_at
@@ -95,38 +102,38 @@ begin
             claim_id = rotator_internal.uuid_v7(),
             claimed_by = worker,
             available_at = clock_timestamp() + lease
-        from picked as p
-        where n.tenant_id = p.tenant_id and n.id = p.id
-        returning n.*
+        where n.ctid = any (array(select p.place from picked as p))
+        returning n as leased
     ),
     attempted as (
         insert into rotator_internal.delivery_attempt (tenant_id, notification_id, attempt, claim_id, worker)
-        select l.tenant_id, l.id, l.attempts, l.claim_id, worker
+        select (l.leased).tenant_id, (l.leased).id, (l.leased).attempts, (l.leased).claim_id, worker
         from leased as l
     ),
     minted as materialized (
-        select l.tenant_id, l.id, l.secret_id, l.cycle, rotator_internal.mint_token() as token
+        select
+            l.leased,
+            case when (l.leased).secret_id is not null then rotator_internal.mint_token() end as token
         from leased as l
-        where l.secret_id is not null
     ),
     linked as (
         insert into rotator_internal.link (tenant_id, token_hash, notification_id, secret_id, cycle, expires_at)
-        select m.tenant_id, sha256(convert_to(m.token, 'UTF8')), m.id, m.secret_id, m.cycle,
-            clock_timestamp() + interval '90 days'
+        select (m.leased).tenant_id, sha256(convert_to(m.token, 'UTF8')), (m.leased).id, (m.leased).secret_id,
+            (m.leased).cycle, clock_timestamp() + interval '90 days'
         from minted as m
+        where m.token is not null
     )
     select
-        l.id,
-        l.claim_id,
-        l.channel::text,
+        (m.leased).id,
+        (m.leased).claim_id,
+        (m.leased).channel::text,
         rotator_internal.try_open_field(r.tenant_id, 'recipient.address', r.id, r.address),
-        rotator_internal.message_of(l),
-        l.attempts,
+        rotator_internal.message_of(m.leased),
+        (m.leased).attempts,
         m.token,
         null::text
-    from leased as l
-    join rotator_internal.recipient as r on r.tenant_id = l.tenant_id and r.id = l.recipient_id
-    left join minted as m on m.tenant_id = l.tenant_id and m.id = l.id;
+    from minted as m
+    join rotator_internal.recipient as r on r.tenant_id = (m.leased).tenant_id and r.id = (m.leased).recipient_id;
 end
 $$;
 

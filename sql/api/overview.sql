@@ -1,4 +1,5 @@
--- One row that says how the tenant stands. Covered by tests/tests/behaviour/overview.rs.
+-- One row that says how the tenant stands: counts by status as in the list (api/secrets_view.sql), alerts, and two rates
+-- of the last 90 days. Nothing of its own is stored. Covered by tests/tests/behaviour/overview.rs.
 
 create or replace view rotator.overview
 with (security_invoker = true)

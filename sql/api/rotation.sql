@@ -49,6 +49,7 @@ begin
     elsif evidence !~* '^https?://[^[:space:]]+$' then
         perform rotator_internal.refuse('22023', 'evidence_url is not an http(s) URL', 'Link to the ticket, change or log entry.');
     end if;
+    perform rotator_internal.check_expiry('rotated_at', rotated_at);
 
     if next_expiry is null then
         if secret.rotation_interval is null then

@@ -23,7 +23,14 @@ begin
         raise exception using errcode = '22023', message = 'cron is missing', hint = 'For example: * * * * *, each minute.';
     end if;
     -- Not known when this is created: pg_cron may come later. The job's name makes a second call replace the first.
-    execute 'select cron.schedule($1, $2, $3)' using 'rotator-tick', cron, 'call rotator.run_tick()';
+    begin
+        execute 'select cron.schedule($1, $2, $3)' using 'rotator-tick', cron, 'call rotator.run_tick()';
+    exception
+        when invalid_parameter_value then
+            raise exception using
+                errcode = '22023', message = 'cron is no schedule that pg_cron takes',
+                hint = 'Minute, hour, day of month, month, day of week; for example: * * * * *, each minute.';
+    end;
 end
 $$;
 

@@ -45,9 +45,9 @@ begin
     f.provider_ref := rotator_internal.check_line('provider_ref', f.provider_ref, 2048);
     f.purpose := rotator_internal.check_text('purpose', f.purpose);
     f.environment := rotator_internal.check_line('environment', f.environment, 63);
+    perform rotator_internal.guard('priority', f.priority);
     f.priority := upper(coalesce(f.priority, 'P3'));
     if f.priority not in ('P1', 'P2', 'P3', 'P4') then
-        perform rotator_internal.guard('priority', f.priority);
         perform rotator_internal.refuse('22023', 'priority must be P1, P2, P3 or P4', 'P1 is the most urgent; P3 is the default.');
     end if;
     f.labels := coalesce(f.labels, '{}');
@@ -293,6 +293,7 @@ begin
     end if;
     if dates_moved then
         perform rotator_internal.plan(tenant, secret);
+        perform rotator_internal.want_again(tenant, secret);
         -- Nothing is due any more: the alert was about the old date. The tick opens it again when the new one is.
         update rotator_internal.alert as a
         set state = 'resolved', resolved_at = clock_timestamp(), next_escalation_at = null

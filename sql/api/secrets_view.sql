@@ -1,6 +1,6 @@
 -- The `secrets` view, its triggers for INSERT, UPDATE and DELETE, and the search over it. Names are decrypted in the
 -- select list, so a page of fifty decrypts fifty. Core of the changes: api/secret.sql.
--- Covered by tests/tests/behaviour/secrets_view.rs.
+-- Covered by tests/tests/behaviour/{secrets_view,search}.rs.
 
 create or replace view rotator.secrets
 with (security_invoker = true)
@@ -63,24 +63,28 @@ comment on column rotator.secrets.acknowledged_by is 'Who took on the rotation o
 comment on column rotator.secrets.external_id is 'The caller''s own key; import_secrets updates by it.';
 
 create or replace function rotator_internal.fields_of(s rotator.secrets) returns rotator_internal.secret_fields
-language sql immutable
+language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
-    select row(
+begin
+    return row(
         s.name, s.provider_type, s.provider_ref, s.purpose, s.environment, s.priority, s.labels, s.owner_id,
         s.secondary_owner_id, s.team_lead_id, s.expiry_date, s.rotation_interval, s.external_id
-    )::rotator_internal.secret_fields
+    )::rotator_internal.secret_fields;
+end
 $$;
 
 comment on function rotator_internal.fields_of(rotator.secrets) is 'The writable columns of a row of the view.';
 
 create or replace function rotator_internal.read_only_columns(s rotator.secrets) returns jsonb
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select to_jsonb(s) - array[
+begin
+    return to_jsonb(s) - array[
         'name', 'provider_type', 'provider_ref', 'purpose', 'environment', 'priority', 'labels', 'owner_id',
-        'secondary_owner_id', 'team_lead_id', 'expiry_date', 'rotation_interval', 'interval_days', 'external_id']
+        'secondary_owner_id', 'team_lead_id', 'expiry_date', 'rotation_interval', 'interval_days', 'external_id'];
+end
 $$;
 
 comment on function rotator_internal.read_only_columns(rotator.secrets) is 'The columns of the view that nobody sets.';
@@ -163,6 +167,9 @@ begin
     elsif max_rows is null or max_rows not between 1 and 10000 then
         perform rotator_internal.refuse(
             '22023', 'max_rows must be between 1 and 10000', 'Page with after => the last id.');
+    elsif expires_within_days not between -1000000 and 1000000 then
+        perform rotator_internal.refuse(
+            '22023', 'expires_within_days must be between -1000000 and 1000000', 'For example 30; leave it out for all.');
     end if;
 
     -- Only the conditions that were given, so that the planner can use the index of each.

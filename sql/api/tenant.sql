@@ -1,5 +1,5 @@
 -- Creating a tenant: its row, its first keys and its default notification policy, in one transaction.
--- Tables: schema/tenant.sql. Who acts for it: api/member.sql. Covered by tests/tests/behaviour/tenancy.rs.
+-- Tables: schema/tenant.sql. Who acts for it: api/member.sql. Covered by tests/tests/security/tenancy.rs.
 
 create or replace function rotator.create_tenant(slug text, name text, time_zone text default 'UTC') returns uuid
 language plpgsql security definer

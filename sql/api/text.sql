@@ -5,16 +5,19 @@ create or replace function rotator_internal.check_line(field text, value text, m
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    -- Every kind of space, whatever the locale calls one.
+    blank boolean := value ~ '^[[:space:]\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]*$';
 begin
     perform rotator_internal.guard(field, value);
     if value is null then
         return null;
-    elsif length(value) > max_length or btrim(value) = '' then
+    elsif length(value) > max_length or blank then
         perform rotator_internal.refuse(
             '22023',
             format('%s must be 1 to %s characters', field, max_length),
-            case when btrim(value) = '' then 'Leave it out, or give it a value.' else 'Shorten it; details belong in the purpose.' end);
-    elsif value ~ '[\u0001-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]' then
+            case when blank then 'Leave it out, or give it a value.' else 'Shorten it; details belong in the purpose.' end);
+    elsif value ~ '[\u0001-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]' then
         perform rotator_internal.refuse(
             '22023',
             format('%s contains a control or invisible character', field),

@@ -5,7 +5,7 @@
 
 create or replace function rotator_internal.nobody_told(tenant uuid, secret uuid, out addressee text, out channel text, out recipient_id uuid)
 returns setof record
-language plpgsql
+language plpgsql strict
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -49,52 +49,64 @@ declare
     opened integer;
     queued integer;
 begin
-    -- Everything below hangs off one row a due secret by index look-ups; joins between these sets would be quadratic,
-    -- because the planner can't know how many are due.
+    -- Everything hangs off one row a due secret, by index look-ups. "offset 0" and "on conflict" keep the planner from
+    -- turning a look-up into a join: it can't know how many are due, and keeps its plan while the tables grow.
     with event as materialized (
         select
             d.tenant_id, d.secret_id, s.cycle, s.owner_id,
             a.id as alert_id, coalesce(a.id, rotator_internal.uuid_v7()) as new_alert_id, a.state as alert_state,
             -- After a gap several have passed: the most urgent one speaks for all.
-            e.lead_time_days, e.due_at, e.next_event_at
+            e.leads[1] as lead_time_days, e.due_at, e.next_event_at, e.leads, e.channels, e.recipients
         from unnest(due) as d
-        join rotator_internal.secret as s on s.tenant_id = d.tenant_id and s.id = d.secret_id
-        join rotator_internal.tenant as t on t.tenant_id = s.tenant_id
-        left join rotator_internal.alert as a
-            on a.tenant_id = s.tenant_id and a.secret_id = s.id and a.cycle = s.cycle
+        cross join lateral (
+            select x.id, x.cycle, x.owner_id, x.expiry_date, x.rotation_interval, x.retired_at
+            from rotator_internal.secret as x
+            where x.tenant_id = d.tenant_id and x.id = d.secret_id
+            offset 0
+        ) as s
+        cross join lateral (
+            select x.time_zone, x.status
+            from rotator_internal.tenant as x
+            where x.tenant_id = d.tenant_id
+            offset 0
+        ) as t
+        left join lateral (
+            select x.id, x.state
+            from rotator_internal.alert as x
+            where x.tenant_id = d.tenant_id and x.secret_id = d.secret_id and x.cycle = s.cycle
+            offset 0
+        ) as a on true
         cross join lateral (
             select
-                (array_agg(r.lead_time_days order by r.due_at desc, r.lead_time_days)
-                    filter (where r.due_at <= queue_due.as_of))[1] as lead_time_days,
+                array_agg(r.lead_time_days) filter (where r.due_at <= queue_due.as_of) as leads,
+                array_agg(r.channel) filter (where r.due_at <= queue_due.as_of) as channels,
+                array_agg(r.recipient_id) filter (where r.due_at <= queue_due.as_of) as recipients,
                 max(r.due_at) filter (where r.due_at <= queue_due.as_of) as due_at,
                 min(r.due_at) filter (where r.due_at > queue_due.as_of) as next_event_at
             from (
                 select
                     p.lead_time_days,
+                    p.channel,
+                    p.recipient_id,
                     rotator_internal.lead_instant(
                         s.expiry_date, p.lead_time_days, s.rotation_interval, t.time_zone) as due_at
-                from rotator_internal.policies_of(s.tenant_id, s.id) as p
+                from rotator_internal.policies_of(d.tenant_id, d.secret_id) as p
                 where s.retired_at is null and t.status = 'active'
+                order by due_at desc, p.lead_time_days
             ) as r
         ) as e
     ),
     opened_alerts as (
-        insert into rotator_internal.alert (tenant_id, id, secret_id, cycle)
+        insert into rotator_internal.alert as a (tenant_id, id, secret_id, cycle)
         select e.tenant_id, e.new_alert_id, e.secret_id, e.cycle
         from event as e
-        where e.alert_id is null and e.due_at is not null
+        where e.due_at is not null and (e.alert_id is null or e.alert_state = 'resolved')
         -- Also makes the look-ups above end before the first alert is inserted.
         order by e.tenant_id, e.secret_id
-        returning 1
-    ),
-    -- A moved expiry date had ended it, and now the new date is due.
-    reopened_alerts as (
-        update rotator_internal.alert as a
-        set state = 'open', opened_at = clock_timestamp(), resolved_at = null,
+        -- A moved expiry date had ended it, and now the new date is due.
+        on conflict (tenant_id, secret_id, cycle) do update
+        set state = 'open', opened_at = excluded.opened_at, resolved_at = null,
             acknowledged_at = null, acknowledged_by = null, acknowledged_until = null
-        from event as e
-        where e.alert_state = 'resolved' and e.due_at is not null
-          and a.tenant_id = e.tenant_id and a.secret_id = e.secret_id and a.cycle = e.cycle
         returning 1
     ),
     queued_rows as (
@@ -102,46 +114,41 @@ begin
             tenant_id, secret_id, alert_id, cycle, kind, rule, lead_time_days, due_at, channel, recipient_id, addressee)
         select
             e.tenant_id, e.secret_id, e.new_alert_id, e.cycle, 'reminder', 'lead:' || e.lead_time_days, e.lead_time_days,
-            e.due_at, r.channel, r.recipient_id, r.addressee
+            e.due_at, coalesce(o.channel, n.channel), coalesce(o.recipient_id, n.recipient_id),
+            coalesce(n.addressee, e.owner_id)
         from event as e
-        cross join lateral (
-            with told as (
-                select coalesce(p.channel, c.channel) as channel, coalesce(p.recipient_id, c.recipient_id) as recipient_id
-                from rotator_internal.policies_of(e.tenant_id, e.secret_id) as p
-                left join rotator_internal.contact as c
-                    on p.recipient_id is null and c.tenant_id = e.tenant_id and c.owner_id = e.owner_id
-                    and (p.channel is null or p.channel = c.channel)
-                where p.lead_time_days = e.lead_time_days and (p.recipient_id is not null or c.id is not null)
-                group by 1, 2
-            )
-            select e.owner_id as addressee, t.channel, t.recipient_id
-            from told as t
-            union all
-            select n.addressee, n.channel, n.recipient_id
-            from rotator_internal.nobody_told(e.tenant_id, e.secret_id) as n
-            where not exists (select from told)
-        ) as r
+        left join lateral (
+            select coalesce(p.channel, c.channel) as channel, coalesce(p.recipient_id, c.recipient_id) as recipient_id
+            from unnest(e.leads, e.channels, e.recipients) as p (lead_time_days, channel, recipient_id)
+            left join rotator_internal.contact as c
+                on p.recipient_id is null and c.tenant_id = e.tenant_id and c.owner_id = e.owner_id
+                and (p.channel is null or p.channel = c.channel)
+            where p.lead_time_days = e.lead_time_days and (p.recipient_id is not null or c.id is not null)
+        ) as o on true
+        -- Strict, so it isn't called for the many whom their policies reach.
+        left join lateral rotator_internal.nobody_told(
+            case when o.recipient_id is null then e.tenant_id end, e.secret_id) as n on true
         where e.due_at is not null
         on conflict (tenant_id, secret_id, cycle, rule, step, due_at, channel, recipient_id) where state <> 'cancelled'
         do nothing
-        returning tenant_id, secret_id, alert_id, cycle, rule, due_at
+        returning tenant_id, id, secret_id, channel, rule, due_at
     ),
     audited as (
         insert into rotator_internal.audit_event (tenant_id, actor, source, action, entity, entity_id, changes)
         select
             q.tenant_id, 'rotator', 'engine', 'reminder.queued', 'secret', q.secret_id::text,
-            jsonb_build_object('alert', q.alert_id, 'cycle', q.cycle, 'rule', q.rule, 'due_at', q.due_at, 'notifications', count(*))
+            jsonb_build_object('notification', q.id, 'channel', q.channel, 'rule', q.rule, 'due_at', q.due_at)
         from queued_rows as q
-        group by q.tenant_id, q.secret_id, q.alert_id, q.cycle, q.rule, q.due_at
     ),
     moved as (
-        update rotator_internal.calendar as c
-        set next_event_at = e.next_event_at
+        insert into rotator_internal.calendar (tenant_id, secret_id, next_event_at)
+        select e.tenant_id, e.secret_id, e.next_event_at
         from event as e
-        where c.tenant_id = e.tenant_id and c.secret_id = e.secret_id
+        on conflict (tenant_id, secret_id) do update
+        set next_event_at = excluded.next_event_at
     )
     select
-        (select count(*) from opened_alerts) + (select count(*) from reopened_alerts),
+        (select count(*) from opened_alerts),
         (select count(*) from queued_rows)
     into opened, queued;
     return jsonb_build_object('alerts_opened', opened, 'queued', queued);

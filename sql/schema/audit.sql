@@ -1,7 +1,7 @@
 -- The audit log. Append only: nobody is granted more than INSERT and SELECT, and triggers refuse the rest for everyone
 -- but a superuser who disables them; they fire for replicated changes too (enable always). Each event keeps the id of
 -- its transaction, so that sealing can tell which events are older than every open transaction.
--- Behaviour: api/audit.sql. Covered by tests/tests/behaviour/audit.rs.
+-- Behaviour: api/audit.sql. Covered by tests/tests/security/audit.rs.
 
 create sequence rotator_internal.audit_event_id as bigint;
 

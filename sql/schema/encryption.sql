@@ -1,7 +1,7 @@
 -- Data keys, wrapped by the master key, and the runs that replace them. Key bytes in the clear exist only inside a
 -- backend's memory (extension/src/keyring). Every tenant has a lineage of `data` keys, which rotates, and one `index`
 -- key for blind indexes, which doesn't: rotating a data key must not touch the indexes.
--- Behaviour: api/key.sql. Covered by tests/tests/behaviour/keys.rs.
+-- Behaviour: api/key.sql. Covered by tests/tests/security/keys.rs.
 
 -- Never reused, not even after a rollback: a backend caches keys by this number.
 create sequence rotator_internal.encryption_key_id as bigint;

@@ -1,7 +1,7 @@
 -- Row-level security on every table with a tenant: on, forced, one policy a command. Members see rows of the current
 -- tenant only; api functions run as rotator_owner and pass the same policies; the engine has its own, because it works
 -- for all tenants. `(select …)` makes PostgreSQL ask once a query, not once a row.
--- Who may run which command is in api/grants.sql. Covered by tests/tests/behaviour/isolation.rs.
+-- Who may run which command is in api/grants.sql. Covered by tests/tests/security/isolation.rs.
 
 do $isolation$
 declare

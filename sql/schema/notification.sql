@@ -1,7 +1,7 @@
 -- The outbox: what is to be sent, every attempt to send it, and the links inside. A row is made in the transaction of
 -- its cause (api/tick.sql), leased and finished through api/outbox.sql, redeemed through api/link.sql.
 -- `available_at` is the one time the claim looks at: queueing, end of a wait, or end of a lease.
--- Covered by tests/tests/behaviour/{tick,outbox,link}.rs.
+-- No foreign keys out of it, see schema/alert.sql. Covered by tests/tests/behaviour/{tick,outbox,outcome,link}.rs.
 
 create table rotator_internal.notification (
     tenant_id uuid not null,
@@ -29,8 +29,6 @@ create table rotator_internal.notification (
     last_error text,
     provider_message_id text,
     fallback_of uuid,
-    -- None to recipient: its rows are never deleted, and the check would cost a tenth of queueing.
-    foreign key (tenant_id, secret_id, cycle) references rotator_internal.alert (tenant_id, secret_id, cycle),
     check (kind not in ('reminder', 'escalation') or (secret_id is not null and alert_id is not null and cycle is not null))
 ) with (fillfactor = 70);
 

@@ -1,6 +1,6 @@
 -- Tenants and their members. Who may act as which tenant is decided in api/identity.sql from these two tables.
 -- A member who was removed keeps a row with role null, so that a role claim can't bring back what was taken away.
--- Behaviour: api/tenant.sql, api/member.sql. Covered by tests/tests/behaviour/tenancy.rs.
+-- Behaviour: api/tenant.sql, api/member.sql. Covered by tests/tests/security/tenancy.rs.
 
 create table rotator_internal.tenant (
     tenant_id uuid primary key default rotator_internal.uuid_v7(),

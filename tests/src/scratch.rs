@@ -15,16 +15,17 @@ pub fn unique(label: &str) -> String {
     )
 }
 
-/// The folder of cargo's release profile, where the `rotator` binary lies: the parent of the test binary's `deps`.
+/// The folder of cargo's release profile, where the `rotator` binary lies: that of this program (a bench), or the one
+/// above its `deps` (a test).
 pub fn release_folder() -> Result<PathBuf> {
-    let binary = std::env::current_exe()?;
-    let deps = binary
-        .parent()
-        .context("the test binary lies in no folder")?;
-    Ok(deps
-        .parent()
-        .context("the test binary does not lie in deps/")?
-        .to_owned())
+    let program = std::env::current_exe()?;
+    let folder = program.parent().context("this program lies in no folder")?;
+    let folder = if folder.ends_with("deps") {
+        folder.parent()
+    } else {
+        Some(folder)
+    };
+    Ok(folder.context("deps lies in no folder")?.to_owned())
 }
 
 /// The checkout.

@@ -22,6 +22,8 @@ const DRAINED: Duration = Duration::from_secs(30);
 pub struct Sidecar {
     pub address: String,
     pub role: Option<Role>,
+    /// Whether the end of its log is printed when it goes: yes, except where nothing captures what is printed.
+    pub shows_log: bool,
     child: Child,
     log: PathBuf,
     // Dropped last: the log is in it.
@@ -59,6 +61,7 @@ impl Sidecar {
         Ok(Self {
             address,
             role: None,
+            shows_log: true,
             child,
             log,
             _folder: folder,
@@ -137,7 +140,10 @@ impl Sidecar {
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
-        show_tail("the sidecar's log", &self.log); // the process goes by kill_on_drop
+        // The process itself goes by kill_on_drop.
+        if self.shows_log {
+            show_tail("the sidecar's log", &self.log);
+        }
     }
 }
 

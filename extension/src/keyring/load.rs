@@ -24,9 +24,13 @@ const ACTIVE_KEY: &CStr = c"select id from rotator_internal.encryption_key \
     where tenant_id operator(pg_catalog.=) $1 and purpose::pg_catalog.text operator(pg_catalog.=) $2 \
     and status operator(pg_catalog.=) 'active' order by id desc limit 1";
 
+const LATEST_KEY: &CStr = c"select id from rotator_internal.encryption_key \
+    where wrapped_key is not null order by id desc limit 1";
+
 thread_local! {
     static KEY_BY_ID_PLAN: Cell<pg_sys::SPIPlanPtr> = const { Cell::new(ptr::null_mut()) };
     static ACTIVE_KEY_PLAN: Cell<pg_sys::SPIPlanPtr> = const { Cell::new(ptr::null_mut()) };
+    static LATEST_KEY_PLAN: Cell<pg_sys::SPIPlanPtr> = const { Cell::new(ptr::null_mut()) };
 }
 
 /// A row of the table. A destroyed key has no bytes left.
@@ -64,6 +68,16 @@ pub fn active_key(tenant: &TenantId, purpose: Purpose) -> Result<Option<i64>, Fa
     let mut types = [pg_sys::UUIDOID, pg_sys::TEXTOID];
     let mut values = [pg_sys::Datum::from(ptr::from_ref(tenant)), purpose];
     ACTIVE_KEY_PLAN.with(|plan| query(plan, ACTIVE_KEY, &mut types, &mut values, |row| row.int8(1)))
+}
+
+/// The key that was made last, of any tenant, with its id.
+pub fn latest_key() -> Result<Option<(i64, KeyRow)>, Failure> {
+    let id = LATEST_KEY_PLAN
+        .with(|plan| query(plan, LATEST_KEY, &mut [], &mut [], |row| row.int8(1)))?;
+    let Some(id) = id else {
+        return Ok(None);
+    };
+    Ok(key_by_id(id)?.map(|row| (id, row)))
 }
 
 /// Runs `sql` as described above and reads its first row.

@@ -130,18 +130,16 @@ impl Keyring {
             purpose: &row.purpose,
             master_key_id,
         };
-        wrap::unwrap(
-            self.master(master_key_id)?,
-            &binding,
-            wrapped_key,
-            check_value,
-        )
-        .map_err(|_| {
-            // Perhaps the file has been put right since: look again at the next use.
-            self.masters = None;
-            Failure::MasterKeyUnavailable {
-                problem: format!("the key called {master_key_id} does not open data key {id}"),
+        // If it doesn't open: perhaps the file has been put right since it was read, by the postmaster for all of us.
+        for _ in 0..2 {
+            let master = self.master(master_key_id)?;
+            match wrap::unwrap(master, &binding, wrapped_key, check_value) {
+                Ok(key) => return Ok(key),
+                Err(_) => self.masters = None,
             }
+        }
+        Err(Failure::MasterKeyUnavailable {
+            problem: format!("the key called {master_key_id} does not open data key {id}"),
         })
     }
 
@@ -244,7 +242,8 @@ fn with_idle_cache(change: impl FnOnce(&mut KeyCache)) {
     });
 }
 
-// A fresh key for (tenant, key_id, purpose) under the first key of the file as it is now.
+// A fresh key for (tenant, key_id, purpose) under the first key of the file as it is now. A file that can't open the
+// key made last is the wrong file: what is made under it would be lost once the right one is back.
 native_function!(make_key, |call| {
     let (tenant, key_id, purpose) = (call.uuid(0), call.int8(1), call.text(2));
     if purpose != Purpose::Data.name() && purpose != Purpose::Index.name() {
@@ -253,8 +252,13 @@ native_function!(make_key, |call| {
             hint: "The purposes are data and index.",
         });
     }
+    let latest = load::latest_key()?;
     let key = KeyBytes::generate()?;
     let (wrapped, master_key_id) = KEYRING.with_borrow_mut(|keyring| {
+        if let Some((id, row)) = &latest {
+            keyring.reload()?;
+            keyring.unwrap(*id, &row.tenant, row)?;
+        }
         let (master_key_id, master) = keyring.reload()?.wrapping();
         let binding = Binding {
             tenant,

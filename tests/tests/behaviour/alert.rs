@@ -128,6 +128,7 @@ async fn an_end_that_has_passed_and_a_note_that_is_too_long_are_refused() -> Res
         "until => now()",
         "until => now() - interval '1 day'",
         "until => '-infinity'",
+        "until => 'infinity'",
         "note => repeat('x', 10001)",
     ] {
         let sql = format!("select rotator.acknowledge($1, {arguments})");

@@ -1,10 +1,12 @@
 //! Notification policies: the defaults, a secret's own, who they reach and when, and what a change sets in motion.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
-use rotator_tests::{refused, scalar};
+use rotator_tests::{refused, scalar, until};
 use serde_json::{Value, json};
 
-use crate::seed::{Acme, rows};
+use crate::seed::{Acme, register, rows, waits_for_lock};
 
 /// Ticks each day from now until a month after and gives the days after now on which something became due.
 async fn days_told(acme: &Acme) -> Result<Value> {
@@ -323,6 +325,35 @@ async fn bad_policies_are_refused() -> Result<()> {
     ensure!(
         foreign.as_array().is_some_and(|rows| rows.len() == 3),
         "its own three: {foreign}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_secret_registered_while_policies_change_follows_the_new_ones() -> Result<()> {
+    let acme = Acme::new().await?;
+    let mut admin = acme.db.session("acme", "admin").await?;
+    let transaction = admin.transaction().await?;
+    transaction
+        .execute("select rotator.add_notification_policy(28)", &[])
+        .await?;
+    let editor = acme.db.session("acme", "editor").await?;
+    let backend: i32 = scalar(&editor, "select pg_backend_pid()", &[]).await?;
+    let registering =
+        tokio::spawn(async move { register(&editor, "stripe", IN_A_MONTH).await.map(|_| ()) });
+    until(
+        Duration::from_secs(10),
+        "the registration to end or to wait",
+        async || Ok(registering.is_finished() || waits_for_lock(&acme, backend).await?),
+    )
+    .await?;
+    transaction.commit().await?;
+    registering.await??;
+
+    assert_eq!(
+        acme.tick_at("now() + interval '2 days 1 hour'").await?["queued"],
+        1,
+        "28 days before"
     );
     Ok(())
 }

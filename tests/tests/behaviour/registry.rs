@@ -1,10 +1,10 @@
-//! Registering, searching and retiring secrets, as the contract's "Secrets" says.
+//! Registering, reading and retiring secrets, as the contract's "Secrets" says.
 
 use anyhow::{Result, ensure};
 use rotator_tests::{refused, scalar};
 use serde_json::json;
 
-use crate::seed::{Acme, register, rows};
+use crate::seed::{Acme, register, rows, wait_for_lock};
 
 #[tokio::test]
 async fn what_is_registered_is_shown_as_given() -> Result<()> {
@@ -135,143 +135,6 @@ async fn status_and_days_follow_the_tenant_s_clock() -> Result<()> {
 }
 
 #[tokio::test]
-async fn search_filters_by_everything_it_offers() -> Result<()> {
-    let acme = Acme::new().await?;
-    for (name, provider, owner, days) in [
-        ("Stripe live", "stripe", "priya", 3),
-        ("stripe sandbox", "stripe", "tom", 40),
-        ("Vault root", "vault", "tom", -2),
-        ("Mail 100% relay", "manual", "mei", 100),
-    ] {
-        acme.register(
-            name,
-            &format!(
-                "'{provider}', expiry_date => now() + interval '{days} days', owner_id => '{owner}'"
-            ),
-        )
-        .await?;
-    }
-    let gone = acme
-        .register(
-            "Stripe old",
-            "'stripe', expiry_date => now() + interval '1 day'",
-        )
-        .await?;
-    acme.editor
-        .execute("select rotator.retire_secret($1)", &[&gone])
-        .await?;
-
-    for (arguments, expected) in [
-        (
-            "",
-            vec![
-                "Vault root",
-                "Stripe live",
-                "stripe sandbox",
-                "Mail 100% relay",
-            ],
-        ),
-        ("query => 'STRIPE'", vec!["Stripe live", "stripe sandbox"]),
-        ("query => '%'", vec!["Mail 100% relay"]),
-        ("query => '_'", vec![]),
-        ("owner => 'tom'", vec!["Vault root", "stripe sandbox"]),
-        (
-            "provider => 'Stripe'",
-            vec!["Stripe live", "stripe sandbox"],
-        ),
-        (
-            "expires_within_days => 14",
-            vec!["Vault root", "Stripe live"],
-        ),
-        ("expires_within_days => 0", vec!["Vault root"]),
-        ("status => 'overdue'", vec!["Vault root"]),
-        ("status => 'expiring_soon'", vec!["Stripe live"]),
-        (
-            "status => 'healthy'",
-            vec!["stripe sandbox", "Mail 100% relay"],
-        ),
-        ("status => 'retired'", vec!["Stripe old"]),
-        (
-            "query => 's', owner => 'tom', provider => 'stripe', status => 'healthy'",
-            vec!["stripe sandbox"],
-        ),
-        ("max_rows => 2", vec!["Vault root", "Stripe live"]),
-        ("owner => 'nobody'", vec![]),
-    ] {
-        assert_eq!(
-            names(&acme, arguments).await?,
-            expected,
-            "search_secrets({arguments})"
-        );
-    }
-    Ok(())
-}
-
-async fn names(acme: &Acme, arguments: &str) -> Result<Vec<String>> {
-    let sql = format!("select name from rotator.search_secrets({arguments})");
-    Ok(acme
-        .editor
-        .query(&sql, &[])
-        .await?
-        .iter()
-        .map(|row| row.get(0))
-        .collect())
-}
-
-#[tokio::test]
-async fn pages_join_up_even_where_dates_are_equal() -> Result<()> {
-    let acme = Acme::new().await?;
-    for number in 0..7 {
-        acme.register(
-            &format!("cert {number}"),
-            "expiry_date => '2031-01-01 00:00+00'",
-        )
-        .await?;
-    }
-    let (mut seen, mut after) = (Vec::new(), None);
-    loop {
-        let page = acme
-            .editor
-            .query(
-                "select id, name from rotator.search_secrets(max_rows => 3, after => $1)",
-                &[&after],
-            )
-            .await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.get::<_, uuid::Uuid>(0));
-        seen.extend(page.iter().map(|row| row.get::<_, String>(1)));
-        ensure!(seen.len() <= 7, "a page came twice: {seen:?}");
-    }
-    seen.sort();
-    assert_eq!(
-        seen,
-        (0..7)
-            .map(|number| format!("cert {number}"))
-            .collect::<Vec<_>>()
-    );
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_search_that_makes_no_sense_is_refused() -> Result<()> {
-    let acme = Acme::new().await?;
-    for arguments in [
-        "status => 'late'",
-        "max_rows => 0",
-        "max_rows => -1",
-        "max_rows => null",
-        "max_rows => 1000000",
-        "expires_within_days => 2147483647",
-        "expires_within_days => -2147483648",
-    ] {
-        let sql = format!("select * from rotator.search_secrets({arguments})");
-        refused(acme.editor.query(&sql, &[]).await, "22023")
-            .map_err(|error| error.context(arguments))?;
-    }
-    Ok(())
-}
-
-#[tokio::test]
 async fn retiring_silences_and_keeps_the_history() -> Result<()> {
     let acme = Acme::new().await?;
     let id = acme.due("old key").await?;
@@ -379,5 +242,50 @@ async fn without_a_tenant_reads_are_empty_and_writes_are_refused() -> Result<()>
             .await?;
         ensure!(found.is_empty(), "search_secrets without a tenant");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn everything_can_be_read_in_a_read_only_transaction() -> Result<()> {
+    let acme = Acme::new().await?;
+    acme.due("stripe").await?;
+    acme.tick().await?;
+    // As PostgREST does for GET and for stable functions.
+    acme.editor.batch_execute("begin read only").await?;
+    for relation in [
+        "secrets",
+        "search_secrets(query => 'str')",
+        "alerts",
+        "notifications",
+        "overview",
+    ] {
+        let count: i64 = scalar(
+            &acme.editor,
+            &format!("select count(*) from rotator.{relation}"),
+            &[],
+        )
+        .await?;
+        assert_eq!(count, 1, "{relation}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_two_who_register_the_same_name_at_once_one_is_refused() -> Result<()> {
+    let acme = Acme::new().await?;
+    let mut first = acme.db.session("acme", "editor").await?;
+    let second = acme.db.session("acme", "editor").await?;
+    let backend: i32 = scalar(&second, "select pg_backend_pid()", &[]).await?;
+    let transaction = first.transaction().await?;
+    let call = "select rotator.register_secret('stripe', rotation_interval => '90 days')";
+    transaction.execute(call, &[]).await?;
+    let waiting = tokio::spawn(async move { second.query(call, &[]).await });
+    wait_for_lock(&acme, backend).await?;
+    transaction.commit().await?;
+    refused(waiting.await?, "23505")?;
+    assert_eq!(
+        acme.rows("select name from rotator.secrets").await?,
+        json!([{"name": "stripe"}])
+    );
     Ok(())
 }

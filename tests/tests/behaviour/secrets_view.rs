@@ -293,3 +293,36 @@ async fn another_tenant_s_rows_can_not_be_reached_through_the_view() -> Result<(
     assert_eq!(acme.fingerprint().await?, before);
     Ok(())
 }
+
+#[tokio::test]
+async fn what_can_not_be_registered_can_not_be_written_by_an_update() -> Result<()> {
+    let acme = Acme::new().await?;
+    acme.register("certificate", "expiry_date => '2030-01-01'")
+        .await?;
+    let before = acme.fingerprint().await?;
+    for change in [
+        "name = null",
+        "name = ''",
+        "name = repeat('x', 257)",
+        "expiry_date = null",
+        "expiry_date = '99999-01-01'",
+        "rotation_interval = '-1 day'",
+        "interval_days = 0",
+        "interval_days = -5",
+        "interval_days = 2147483647",
+        "priority = 'P9'",
+        "provider_type = 'a b'",
+        "labels = '[]'",
+        "purpose = repeat('x', 10001)",
+    ] {
+        let sql = format!("update rotator.secrets set {change}");
+        refused(acme.editor.execute(&sql, &[]).await, "22023")
+            .map_err(|error| error.context(change))?;
+    }
+    assert_eq!(acme.fingerprint().await?, before);
+
+    // With an interval a date can be left to it.
+    let moved = "update rotator.secrets set rotation_interval = '90 days', expiry_date = null returning expiry_date = now() + interval '90 days'";
+    ensure!(scalar::<bool>(&acme.editor, moved, &[]).await?);
+    Ok(())
+}

@@ -88,6 +88,19 @@ async fn a_hundred_thousand_secrets_are_loaded_and_ticked() -> Result<()> {
         started.elapsed()
     );
 
+    // Parallel workers don't know the tenant: every row must be there all the same.
+    acme.editor
+        .batch_execute(
+            "set parallel_setup_cost = 0; set parallel_tuple_cost = 0; set min_parallel_table_scan_size = 0;
+             set min_parallel_index_scan_size = 0; set max_parallel_workers_per_gather = 4",
+        )
+        .await?;
+    assert_eq!(
+        acme.rows("select count(*) as n, count(name) as names, min(days_until_expiry) as days from rotator.secrets").await?,
+        json!([{"n": total, "names": total, "days": 5}])
+    );
+    acme.editor.batch_execute("reset all").await?;
+
     // Rotated, all of them, the work is over.
     acme.editor
         .execute("select rotator.mark_rotated(id) from rotator.search_secrets(status => 'expiring_soon', max_rows => 10000)", &[])

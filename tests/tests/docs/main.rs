@@ -7,6 +7,8 @@
 //! `<!-- delivered -->` is what the sidecar's console channel wrote.
 
 mod examples;
+mod follow;
+mod invariants;
 mod markdown;
 mod postgrest;
 mod references;

@@ -20,7 +20,10 @@ impl TwoTenants {
             db.tenant(tenant).await?;
             populate(&db, tenant).await?;
         }
-        let (acme, beta) = (db.member("acme", "admin").await?, db.member("beta", "admin").await?);
+        let (acme, beta) = (
+            db.member("acme", "admin").await?,
+            db.member("beta", "admin").await?,
+        );
         Ok(Self { db, acme, beta })
     }
 }
@@ -44,7 +47,10 @@ pub async fn populate(db: &TestDb, tenant: &str) -> Result<()> {
 
 /// The first column of every row, as text; null is the empty string.
 pub async fn texts(client: &Client, sql: &str) -> Result<Vec<String>> {
-    let messages = client.simple_query(sql).await.with_context(|| sql.to_owned())?;
+    let messages = client
+        .simple_query(sql)
+        .await
+        .with_context(|| sql.to_owned())?;
     Ok(messages
         .iter()
         .filter_map(|message| match message {

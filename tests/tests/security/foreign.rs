@@ -11,14 +11,19 @@ const UNKNOWN: &str = "01890000-0000-7000-8000-000000000000";
 async fn foreign_and_unknown_ids_are_answered_alike() -> Result<()> {
     let t = TwoTenants::new().await?;
     let foreign = |table: &str, condition: &str| {
-        format!("select min(x.id::text) from rotator_internal.{table} x join rotator_internal.tenant t using (tenant_id) where t.slug = 'beta' {condition}")
+        format!(
+            "select min(x.id::text) from rotator_internal.{table} x join rotator_internal.tenant t using (tenant_id) where t.slug = 'beta' {condition}"
+        )
     };
     let secret = text(&t.db.admin, &foreign("secret", "and external_id = 'due'")).await?;
     let policy = text(&t.db.admin, &foreign("notification_policy", "")).await?;
     let session = t.db.connect_as(&t.acme).await?;
     for (id, call) in [
         (&secret, "mark_rotated('{}')"),
-        (&secret, "mark_rotated('{}', next_expiry_date => now() + interval '1 year', note => 'x')"),
+        (
+            &secret,
+            "mark_rotated('{}', next_expiry_date => now() + interval '1 year', note => 'x')",
+        ),
         (&secret, "acknowledge('{}')"),
         (&secret, "retire_secret('{}', 'x')"),
         (&secret, "add_notification_policy(5, secret_id => '{}')"),
@@ -27,8 +32,14 @@ async fn foreign_and_unknown_ids_are_answered_alike() -> Result<()> {
         let call = format!("select rotator.{call}");
         let unknown = refusal(&session, &call.replace("{}", UNKNOWN)).await?;
         let answer = refusal(&session, &call.replace("{}", id)).await?;
-        ensure!(unknown.starts_with("PT404") && unknown.contains("Some("), "{call}: {unknown}");
-        ensure!(answer == unknown, "{call} tells them apart:\n{unknown}\n{answer}");
+        ensure!(
+            unknown.starts_with("PT404") && unknown.contains("Some("),
+            "{call}: {unknown}"
+        );
+        ensure!(
+            answer == unknown,
+            "{call} tells them apart:\n{unknown}\n{answer}"
+        );
     }
     for statement in [
         "update rotator.secrets set name = 'mine' where id = '{}' returning id",
@@ -36,9 +47,18 @@ async fn foreign_and_unknown_ids_are_answered_alike() -> Result<()> {
         "select id from rotator.search_secrets(after => '{}')",
         "select id from rotator.alerts where secret_id = '{}'",
     ] {
-        ensure!(texts(&session, &statement.replace("{}", &secret)).await?.is_empty(), "{statement}");
+        ensure!(
+            texts(&session, &statement.replace("{}", &secret))
+                .await?
+                .is_empty(),
+            "{statement}"
+        );
     }
-    let after = text(&t.db.admin, &foreign("secret", "and x.cycle = 1 and x.retired_at is null")).await?;
+    let after = text(
+        &t.db.admin,
+        &foreign("secret", "and x.cycle = 1 and x.retired_at is null"),
+    )
+    .await?;
     ensure!(after == secret, "the secret is as it was");
     Ok(())
 }
@@ -48,15 +68,32 @@ async fn names_and_external_ids_of_others_are_free() -> Result<()> {
     let t = TwoTenants::new().await?;
     let session = t.db.connect_as(&t.acme).await?;
     // A unique violation would tell that beta has it; an upsert would change beta's.
-    let made = text(&session, "select rotator.register_secret('beta-due', rotation_interval => '1 day')").await?;
+    let made = text(
+        &session,
+        "select rotator.register_secret('beta-due', rotation_interval => '1 day')",
+    )
+    .await?;
     let imported = text(&session, "select action || coalesce(error, '') from rotator.import_secrets('[{\"name\": \"other\", \"external_id\": \"due\", \"rotation_interval\": \"2 days\"}]')").await?;
-    ensure!(made.len() == 36 && imported == "updated", "acme's own is updated: {imported}");
+    ensure!(
+        made.len() == 36 && imported == "updated",
+        "acme's own is updated: {imported}"
+    );
     let beta = t.db.connect_as(&t.beta).await?;
-    ensure!(texts(&beta, "select name from rotator.secrets where external_id = 'due'").await? == ["beta-due"]);
+    ensure!(
+        texts(
+            &beta,
+            "select name from rotator.secrets where external_id = 'due'"
+        )
+        .await?
+            == ["beta-due"]
+    );
 
     let indexes = texts(&t.db.admin, "select count(distinct name_index)::text || '/' || count(*) from rotator_internal.secret where name_index in (
         select name_index from rotator_internal.secret group by 1 having count(*) > 1)").await?;
-    ensure!(indexes == ["0/0"], "equal names of two tenants have the same blind index");
+    ensure!(
+        indexes == ["0/0"],
+        "equal names of two tenants have the same blind index"
+    );
     Ok(())
 }
 
@@ -72,7 +109,14 @@ async fn rows_can_not_point_into_another_tenant() -> Result<()> {
           and a.attname like '%\\_id' and a.attname not in ('tenant_id', 'claim_id')
           and not exists (select from pg_constraint k where k.contype = 'f' and k.conrelid = c.oid and a.attnum = any (k.conkey)) order by 1").await?;
     // The outbox is written by the engine alone, from the secret's own row; a key to `secret` would cost each reminder.
-    let known: Vec<&str> = columns.iter().map(String::as_str).filter(|column| !column.starts_with("notification.")).collect();
-    ensure!(known.is_empty(), "references that nothing checks: {known:?}");
+    let known: Vec<&str> = columns
+        .iter()
+        .map(String::as_str)
+        .filter(|column| !column.starts_with("notification."))
+        .collect();
+    ensure!(
+        known.is_empty(),
+        "references that nothing checks: {known:?}"
+    );
     Ok(())
 }

@@ -50,13 +50,23 @@ fn allowed() -> BTreeSet<String> {
         .filter_map(|line| line.split_once(": "))
         .flat_map(|(to, objects)| {
             let (grantee, privileges) = to.split_once(' ').unwrap_or((to, ""));
-            objects.split(' ').flat_map(move |object| privileges.split(',').map(move |privilege| format!("{grantee} {privilege} {object}")))
+            objects.split(' ').flat_map(move |object| {
+                privileges
+                    .split(',')
+                    .map(move |privilege| format!("{grantee} {privilege} {object}"))
+            })
         })
         .collect()
 }
 
 async fn expect_allow_list(admin: &Client) -> Result<()> {
-    let (found, allowed) = (texts(admin, GRANTS).await?.into_iter().collect::<BTreeSet<_>>(), allowed());
+    let (found, allowed) = (
+        texts(admin, GRANTS)
+            .await?
+            .into_iter()
+            .collect::<BTreeSet<_>>(),
+        allowed(),
+    );
     ensure!(
         found == allowed,
         "granted and not listed: {:#?}\nlisted and not granted: {:#?}",
@@ -85,7 +95,9 @@ async fn generous_default_privileges_give_nothing_away() -> Result<()> {
     }
     db.admin.batch_execute("create extension rotator").await?;
     let outcome = expect_allow_list(&db.admin).await;
-    db.admin.batch_execute(&format!("drop extension rotator; drop owned by {anon}")).await?;
+    db.admin
+        .batch_execute(&format!("drop extension rotator; drop owned by {anon}"))
+        .await?;
     outcome
 }
 
@@ -107,7 +119,12 @@ async fn nothing_runs_with_a_superusers_rights() -> Result<()> {
             or (l.lanname = 'c') <> o.rolsuper or p.proleakproof or l.lanname not in ('c', 'plpgsql', 'sql')
             or (l.lanname <> 'c' and o.rolname not in ('rotator_owner', 'rotator_engine')))").await?;
     ensure!(wrong.is_empty(), "{wrong:#?}");
-    let definers: i64 = scalar(&db.admin, "select count(*) from pg_proc where prosecdef and pronamespace = 'rotator'::regnamespace", &[]).await?;
+    let definers: i64 = scalar(
+        &db.admin,
+        "select count(*) from pg_proc where prosecdef and pronamespace = 'rotator'::regnamespace",
+        &[],
+    )
+    .await?;
     ensure!(definers > 20, "the catalog was looked at");
 
     let relations = texts(&db.admin, "select c.oid::regclass from pg_class c join pg_roles o on o.oid = c.relowner
@@ -119,7 +136,10 @@ async fn nothing_runs_with_a_superusers_rights() -> Result<()> {
         where p.pronamespace in ('rotator'::regnamespace, 'rotator_internal'::regnamespace) and l.lanname <> 'c'
           and p.prosqlbody is null and p.prokind <> 'p'
           and not coalesce(p.proconfig, '{}') && array['search_path=pg_catalog, pg_temp', 'search_path=\"\"']").await?;
-    ensure!(unpinned.is_empty(), "without a pinned search_path: {unpinned:?}");
+    ensure!(
+        unpinned.is_empty(),
+        "without a pinned search_path: {unpinned:?}"
+    );
 
     let strays = texts(&db.admin, "select p.oid::regprocedure from pg_proc p where p.pronamespace in ('rotator'::regnamespace, 'rotator_internal'::regnamespace)
         and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')").await?;

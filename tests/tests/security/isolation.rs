@@ -25,12 +25,16 @@ async fn every_table_with_a_tenant_enforces_row_security() -> Result<()> {
     ensure!(untenanted == ["heartbeat"], "{untenanted:?}");
 
     // No policy lets a member role see or write more than the current tenant.
-    let wide = texts(&db.admin, "select concat_ws(' ', tablename, policyname, roles, cmd) from pg_policies
+    let wide = texts(
+        &db.admin,
+        "select concat_ws(' ', tablename, policyname, roles, cmd) from pg_policies
         where schemaname = 'rotator_internal'
           and (coalesce(qual, '') = 'true' or coalesce(with_check, '') = 'true'
             or concat(qual, with_check) not like '%rotator.current_tenant()%'
             or (cmd in ('ALL', 'INSERT', 'UPDATE') and with_check is null))
-          and roles <> '{rotator_engine}' order by 1").await?;
+          and roles <> '{rotator_engine}' order by 1",
+    )
+    .await?;
     ensure!(
         wide == [
             "audit_event read_all {rotator_auditor} SELECT",
@@ -52,31 +56,75 @@ async fn views_are_invokers_and_show_nothing_without_a_tenant() -> Result<()> {
     ensure!(definers.is_empty(), "not security_invoker: {definers:?}");
 
     let bypass = t.db.login_role("service", &["rotator_user"]).await?;
-    t.db.admin.batch_execute(&format!("alter role {} bypassrls", bypass.name)).await?;
-    let member_of_none = t.db.connect_as(&t.db.login_role("nobody", &["rotator_user"]).await?).await?;
+    t.db.admin
+        .batch_execute(&format!("alter role {} bypassrls", bypass.name))
+        .await?;
+    let member_of_none =
+        t.db.connect_as(&t.db.login_role("nobody", &["rotator_user"]).await?)
+            .await?;
     let (superuser, bypass) = (t.db.superuser().await?, t.db.connect_as(&bypass).await?);
     let filtered = texts(&t.db.admin, FILTERED).await?;
     ensure!(filtered.len() >= 6, "{filtered:?}");
     for view in &filtered {
-        for (who, session) in [("superuser", &superuser), ("bypassrls", &bypass), ("member of none", &member_of_none)] {
-            let rows: i64 = scalar(session, &format!("select count(*) from rotator.{view}"), &[]).await?;
-            ensure!(rows == 0, "{who} sees {rows} rows of {view} without a tenant");
+        for (who, session) in [
+            ("superuser", &superuser),
+            ("bypassrls", &bypass),
+            ("member of none", &member_of_none),
+        ] {
+            let rows: i64 = scalar(
+                session,
+                &format!("select count(*) from rotator.{view}"),
+                &[],
+            )
+            .await?;
+            ensure!(
+                rows == 0,
+                "{who} sees {rows} rows of {view} without a tenant"
+            );
         }
     }
     for view in ["audit_log", "encryption_keys"] {
-        let rows: i64 = scalar(&member_of_none, &format!("select count(*) from rotator.{view}"), &[]).await?;
-        ensure!(rows == 0, "a member of no tenant sees {rows} rows of {view}");
+        let rows: i64 = scalar(
+            &member_of_none,
+            &format!("select count(*) from rotator.{view}"),
+            &[],
+        )
+        .await?;
+        ensure!(
+            rows == 0,
+            "a member of no tenant sees {rows} rows of {view}"
+        );
     }
 
     // With a tenant exactly its rows, to superusers and members alike; so each view has rows to hide.
-    superuser.batch_execute("select rotator.use_tenant('acme')").await?;
+    superuser
+        .batch_execute("select rotator.use_tenant('acme')")
+        .await?;
     let member = t.db.connect_as(&t.acme).await?;
-    for view in filtered.iter().map(String::as_str).chain(["audit_log", "encryption_keys"]) {
-        let rows = texts(&member, &format!("select v::text from rotator.{view} as v order by 1")).await?;
+    for view in filtered
+        .iter()
+        .map(String::as_str)
+        .chain(["audit_log", "encryption_keys"])
+    {
+        let rows = texts(
+            &member,
+            &format!("select v::text from rotator.{view} as v order by 1"),
+        )
+        .await?;
         ensure!(!rows.is_empty(), "{view} is empty for the tenant's admin");
-        ensure!(!rows.iter().any(|row| row.contains("beta")), "{view} shows beta: {rows:?}");
+        ensure!(
+            !rows.iter().any(|row| row.contains("beta")),
+            "{view} shows beta: {rows:?}"
+        );
         if filtered.iter().any(|filtered| filtered == view) {
-            ensure!(rows == texts(&superuser, &format!("select v::text from rotator.{view} as v order by 1")).await?, "{view}");
+            ensure!(
+                rows == texts(
+                    &superuser,
+                    &format!("select v::text from rotator.{view} as v order by 1")
+                )
+                .await?,
+                "{view}"
+            );
         }
     }
     Ok(())
@@ -88,7 +136,12 @@ async fn plans_and_cursors_follow_use_tenant() -> Result<()> {
     let operator = t.db.superuser().await?;
     let both = t.db.login_role("both", &["rotator_user"]).await?;
     for tenant in ["acme", "beta"] {
-        operator.execute("select rotator.add_member($1, 'admin', $2)", &[&both.subject(), &tenant]).await?;
+        operator
+            .execute(
+                "select rotator.add_member($1, 'admin', $2)",
+                &[&both.subject(), &tenant],
+            )
+            .await?;
     }
     for mode in ["force_generic_plan", "force_custom_plan", "auto"] {
         let session = t.db.connect_as(&both).await?;
@@ -102,16 +155,31 @@ async fn plans_and_cursors_follow_use_tenant() -> Result<()> {
             .await?;
         for turn in 0..8 {
             let tenant = ["acme", "beta"][turn % 2];
-            session.batch_execute(&format!("select rotator.use_tenant('{tenant}')")).await?;
-            ensure!(text(&session, "execute named('due')").await? == format!("{tenant}-due"), "{mode}");
-            ensure!(text(&session, "execute changed").await? == format!("{tenant}-due"), "{mode}");
-            ensure!(text(&session, "execute logged").await?.len() == 12, "{mode}: one tenant's audit only");
-            session.batch_execute("discard temp; select rotator.use_tenant('acme', true)").await?;
+            session
+                .batch_execute(&format!("select rotator.use_tenant('{tenant}')"))
+                .await?;
+            ensure!(
+                text(&session, "execute named('due')").await? == format!("{tenant}-due"),
+                "{mode}"
+            );
+            ensure!(
+                text(&session, "execute changed").await? == format!("{tenant}-due"),
+                "{mode}"
+            );
+            ensure!(
+                text(&session, "execute logged").await?.len() == 12,
+                "{mode}: one tenant's audit only"
+            );
+            session
+                .batch_execute("discard temp; select rotator.use_tenant('acme', true)")
+                .await?;
         }
         // A cursor shows rows of one tenant, whenever it is read.
         session.batch_execute("begin; select rotator.use_tenant('acme'); declare c cursor for select name from rotator.secrets").await?;
         let mut seen = texts(&session, "fetch 1 from c").await?;
-        session.batch_execute("select rotator.use_tenant('beta')").await?;
+        session
+            .batch_execute("select rotator.use_tenant('beta')")
+            .await?;
         seen.extend(texts(&session, "fetch all from c").await?);
         session.batch_execute("commit").await?;
         let (acme, beta): (Vec<_>, Vec<_>) = seen.iter().partition(|name| name.starts_with("acme"));
@@ -139,14 +207,35 @@ async fn parallel_workers_see_one_tenant() -> Result<()> {
             set min_parallel_index_scan_size = 0; set max_parallel_workers_per_gather = 4; set enable_indexscan = off; set enable_bitmapscan = off")
         .await?;
     let query = "select concat_ws('/', count(*), count(distinct name), min(split_part(name, '-', 1)), max(split_part(name, '-', 1))) from rotator.secrets";
-    let plan = texts(&session, &format!("explain (analyze, costs off, timing off, summary off) {query}")).await?.join("\n");
-    ensure!(text(&session, query).await? == "1502/1502/beta/beta", "{plan}");
+    let plan = texts(
+        &session,
+        &format!("explain (analyze, costs off, timing off, summary off) {query}"),
+    )
+    .await?
+    .join("\n");
+    ensure!(
+        text(&session, query).await? == "1502/1502/beta/beta",
+        "{plan}"
+    );
     let in_workers = "select concat_ws('/', count(*), count(provider_ref)) from rotator.secrets where name like 'beta%'";
     for forced in ["off", "on", "regress"] {
-        session.batch_execute(&format!("set force_parallel_mode = {forced}")).await?;
-        ensure!(text(&session, in_workers).await? == "1502/1", "force_parallel_mode = {forced}");
+        session
+            .batch_execute(&format!("set force_parallel_mode = {forced}"))
+            .await?;
+        ensure!(
+            text(&session, in_workers).await? == "1502/1",
+            "force_parallel_mode = {forced}"
+        );
     }
-    let plan = texts(&session, &format!("explain (analyze, costs off, timing off) {in_workers}")).await?.join("\n");
-    ensure!(plan.contains("Workers Launched: ") && !plan.contains("Workers Launched: 0"), "no worker took part:\n{plan}");
+    let plan = texts(
+        &session,
+        &format!("explain (analyze, costs off, timing off) {in_workers}"),
+    )
+    .await?
+    .join("\n");
+    ensure!(
+        plan.contains("Workers Launched: ") && !plan.contains("Workers Launched: 0"),
+        "no worker took part:\n{plan}"
+    );
     Ok(())
 }

@@ -8,16 +8,53 @@ use tokio_postgres::Client;
 
 use crate::fixture::{TwoTenants, texts};
 
-const ANYBODY: &[&str] = &["current_actor", "current_member_role", "current_tenant", "current_time_zone", "use_tenant"];
-const MEMBERS: &[&str] = &[
-    "acknowledge", "add_member", "add_notification_policy", "import_secrets", "mark_rotated", "register_secret",
-    "remove_member", "remove_notification_policy", "retire_secret", "rotate_key", "search_secrets", "set_contact",
-    "alerts", "contacts", "encryption_keys", "notification_policies", "notifications", "overview", "secrets", "audit_log",
+const ANYBODY: &[&str] = &[
+    "current_actor",
+    "current_member_role",
+    "current_tenant",
+    "current_time_zone",
+    "use_tenant",
 ];
-const OPERATORS: &[&str] = &["create_tenant", "disable_schedule", "doctor", "enable_schedule", "engine_status", "run_tick", "tick"];
+const MEMBERS: &[&str] = &[
+    "acknowledge",
+    "add_member",
+    "add_notification_policy",
+    "import_secrets",
+    "mark_rotated",
+    "register_secret",
+    "remove_member",
+    "remove_notification_policy",
+    "retire_secret",
+    "rotate_key",
+    "search_secrets",
+    "set_contact",
+    "alerts",
+    "contacts",
+    "encryption_keys",
+    "notification_policies",
+    "notifications",
+    "overview",
+    "secrets",
+    "audit_log",
+];
+const OPERATORS: &[&str] = &[
+    "create_tenant",
+    "disable_schedule",
+    "doctor",
+    "enable_schedule",
+    "engine_status",
+    "run_tick",
+    "tick",
+];
 const SIDECAR: &[&str] = &[
-    "claim_notifications", "complete_notification", "complete_notifications", "engine_status", "fail_notification",
-    "redeem_link", "release_notifications", "tick",
+    "claim_notifications",
+    "complete_notification",
+    "complete_notifications",
+    "engine_status",
+    "fail_notification",
+    "redeem_link",
+    "release_notifications",
+    "tick",
 ];
 const AUDITOR: &[&str] = &["audit_log"];
 
@@ -34,11 +71,18 @@ async fn everything(admin: &Client) -> Result<BTreeMap<String, String>> {
     .await?;
     functions
         .iter()
-        .map(|line| line.split_once('|').map(|(name, call)| (name.to_owned(), call.to_owned())).context("no name"))
+        .map(|line| {
+            line.split_once('|')
+                .map(|(name, call)| (name.to_owned(), call.to_owned()))
+                .context("no name")
+        })
         .collect()
 }
 
-async fn reachable(session: &Client, things: &BTreeMap<String, String>) -> Result<BTreeSet<String>> {
+async fn reachable(
+    session: &Client,
+    things: &BTreeMap<String, String>,
+) -> Result<BTreeSet<String>> {
     let mut reached = BTreeSet::new();
     for (name, call) in things {
         // A procedure commits, which it can't inside a block.
@@ -66,7 +110,13 @@ async fn each_role_reaches_exactly_its_part() -> Result<()> {
     let t = TwoTenants::new().await?;
     let db = &t.db;
     let things = everything(&db.admin).await?;
-    let expected = |parts: &[&[&str]]| -> BTreeSet<String> { parts.concat().iter().map(|name| (*name).to_owned()).collect() };
+    let expected = |parts: &[&[&str]]| -> BTreeSet<String> {
+        parts
+            .concat()
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect()
+    };
 
     let mut unlisted = things.keys().cloned().collect::<BTreeSet<_>>();
     unlisted.retain(|name| !expected(&[ANYBODY, MEMBERS, OPERATORS, SIDECAR]).contains(name));
@@ -74,15 +124,37 @@ async fn each_role_reaches_exactly_its_part() -> Result<()> {
 
     let mut cases = Vec::new();
     for kind in ["viewer", "editor", "auditor", "admin"] {
-        cases.push((db.member("acme", kind).await?, expected(&[ANYBODY, MEMBERS])));
+        cases.push((
+            db.member("acme", kind).await?,
+            expected(&[ANYBODY, MEMBERS]),
+        ));
     }
-    cases.push((db.member("beta", "admin").await?, expected(&[ANYBODY, MEMBERS])));
-    cases.push((db.login_role("no_tenant", &["rotator_user"]).await?, expected(&[ANYBODY, MEMBERS])));
+    cases.push((
+        db.member("beta", "admin").await?,
+        expected(&[ANYBODY, MEMBERS]),
+    ));
+    cases.push((
+        db.login_role("no_tenant", &["rotator_user"]).await?,
+        expected(&[ANYBODY, MEMBERS]),
+    ));
     cases.push((db.login_role("plain", &[]).await?, expected(&[ANYBODY])));
-    cases.push((db.login_role("anon", &["pg_read_all_settings", "pg_monitor"]).await?, expected(&[ANYBODY])));
-    cases.push((db.login_role("sidecar", &["rotator_sidecar"]).await?, expected(&[ANYBODY, SIDECAR])));
-    cases.push((db.login_role("auditing", &["rotator_auditor"]).await?, expected(&[ANYBODY, AUDITOR])));
-    cases.push((db.login_role("operator", &["rotator_admin"]).await?, expected(&[ANYBODY, MEMBERS, OPERATORS])));
+    cases.push((
+        db.login_role("anon", &["pg_read_all_settings", "pg_monitor"])
+            .await?,
+        expected(&[ANYBODY]),
+    ));
+    cases.push((
+        db.login_role("sidecar", &["rotator_sidecar"]).await?,
+        expected(&[ANYBODY, SIDECAR]),
+    ));
+    cases.push((
+        db.login_role("auditing", &["rotator_auditor"]).await?,
+        expected(&[ANYBODY, AUDITOR]),
+    ));
+    cases.push((
+        db.login_role("operator", &["rotator_admin"]).await?,
+        expected(&[ANYBODY, MEMBERS, OPERATORS]),
+    ));
     for (role, expected) in cases {
         let reached = reachable(&db.connect_as(&role).await?, &things).await?;
         ensure!(
@@ -109,15 +181,27 @@ async fn internal_tables_and_functions_are_closed() -> Result<()> {
     )
     .await?;
     ensure!(things.len() > 50);
-    for granted in ["rotator_user", "rotator_admin", "rotator_sidecar", "rotator_auditor"] {
-        let session = t.db.connect_as(&t.db.login_role("curious", &[granted]).await?).await?;
-        session.batch_execute("set search_path = rotator_internal, rotator").await?;
+    for granted in [
+        "rotator_user",
+        "rotator_admin",
+        "rotator_sidecar",
+        "rotator_auditor",
+    ] {
+        let session =
+            t.db.connect_as(&t.db.login_role("curious", &[granted]).await?)
+                .await?;
+        session
+            .batch_execute("set search_path = rotator_internal, rotator")
+            .await?;
         for thing in &things {
             let Err(error) = session.simple_query(thing).await else {
                 anyhow::bail!("{granted} may {thing}")
             };
             let error = error.as_db_error().context("no answer")?;
-            ensure!(error.message() == "permission denied for schema rotator_internal", "{granted}: {thing}: {error}");
+            ensure!(
+                error.message() == "permission denied for schema rotator_internal",
+                "{granted}: {thing}: {error}"
+            );
         }
     }
     Ok(())

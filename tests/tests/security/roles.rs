@@ -19,17 +19,29 @@ const WRONG: &[(&str, &str)] = &[
     ("create role rotator_auditor bypassrls", "rotator_auditor"),
     ("create role rotator_sidecar createrole", "rotator_sidecar"),
     ("create role rotator_host login bypassrls", "rotator_host"),
-    ("create role rotator_owner; create role mallory login; grant rotator_owner to mallory", "rotator_owner"),
-    ("create role rotator_engine; create role mallory; grant mallory to rotator_engine", "rotator_engine"),
-    ("create role rotator_host; create role mallory; grant rotator_host to mallory", "rotator_host"),
+    (
+        "create role rotator_owner; create role mallory login; grant rotator_owner to mallory",
+        "rotator_owner",
+    ),
+    (
+        "create role rotator_engine; create role mallory; grant mallory to rotator_engine",
+        "rotator_engine",
+    ),
+    (
+        "create role rotator_host; create role mallory; grant rotator_host to mallory",
+        "rotator_host",
+    ),
 ];
 const DROP_ROLES: &str = "drop role if exists rotator_owner, rotator_engine, rotator_host, rotator_user, rotator_admin, rotator_auditor, rotator_sidecar, mallory";
-const OURS: &str = "select string_agg(rolname, ' ' order by rolname) from pg_roles where rolname like 'rotator%'";
+const OURS: &str =
+    "select string_agg(rolname, ' ' order by rolname) from pg_roles where rolname like 'rotator%'";
 
 #[tokio::test]
 async fn a_role_of_our_name_with_rights_stops_the_installation() -> Result<()> {
     let db = TestDb::in_cluster(Arc::new(Cluster::start(Options::default()).await?)).await?;
-    db.admin.batch_execute(&format!("drop extension rotator; {DROP_ROLES}")).await?;
+    db.admin
+        .batch_execute(&format!("drop extension rotator; {DROP_ROLES}"))
+        .await?;
     for (make, named) in WRONG {
         db.admin.batch_execute(make).await?;
         let before = text(&db.admin, OURS).await?;
@@ -38,10 +50,23 @@ async fn a_role_of_our_name_with_rights_stops_the_installation() -> Result<()> {
         };
         let error = error.as_db_error().context("no answer")?;
         let hint = error.hint().unwrap_or_default();
-        ensure!(error.code().code() == "42710" && error.message().contains(named), "{make}: {error}");
-        ensure!(hint.contains("alter role") || hint.contains("revoke"), "{make}: {hint}");
-        ensure!(text(&db.admin, OURS).await? == before, "{make}: roles were left behind");
-        let left = texts(&db.admin, "select nspname from pg_namespace where nspname like 'rotator%'").await?;
+        ensure!(
+            error.code().code() == "42710" && error.message().contains(named),
+            "{make}: {error}"
+        );
+        ensure!(
+            hint.contains("alter role") || hint.contains("revoke"),
+            "{make}: {hint}"
+        );
+        ensure!(
+            text(&db.admin, OURS).await? == before,
+            "{make}: roles were left behind"
+        );
+        let left = texts(
+            &db.admin,
+            "select nspname from pg_namespace where nspname like 'rotator%'",
+        )
+        .await?;
         ensure!(left.is_empty(), "{make}: {left:?}");
         db.admin.batch_execute(DROP_ROLES).await?;
     }
@@ -53,7 +78,10 @@ async fn a_role_of_our_name_with_rights_stops_the_installation() -> Result<()> {
     let shape = text(&db.admin, "select string_agg(rolname, ' ' order by rolname) from pg_roles where rolname like 'rotator%' and rolbypassrls").await?;
     ensure!(shape == "rotator_host", "{shape}");
     let all = text(&db.admin, OURS).await?;
-    ensure!(all == "rotator_admin rotator_auditor rotator_engine rotator_host rotator_owner rotator_sidecar rotator_user", "{all}");
+    ensure!(
+        all == "rotator_admin rotator_auditor rotator_engine rotator_host rotator_owner rotator_sidecar rotator_user",
+        "{all}"
+    );
     Ok(())
 }
 
@@ -69,19 +97,47 @@ async fn a_schema_of_our_name_stops_the_installation() -> Result<()> {
         let Err(error) = db.admin.batch_execute("create extension rotator").await else {
             anyhow::bail!("adopted: {make}")
         };
-        ensure!(error.code().is_some_and(|code| code.code() == "42P06"), "{make}: {error:?}");
-        db.admin.batch_execute("drop schema if exists rotator, rotator_internal cascade").await?;
+        ensure!(
+            error.code().is_some_and(|code| code.code() == "42P06"),
+            "{make}: {error:?}"
+        );
+        db.admin
+            .batch_execute("drop schema if exists rotator, rotator_internal cascade")
+            .await?;
     }
-    for how in ["create extension rotator schema public", "create extension rotator; alter extension rotator set schema public"] {
-        ensure!(db.admin.batch_execute(how).await.is_err(), "accepted: {how}");
+    for how in [
+        "create extension rotator schema public",
+        "create extension rotator; alter extension rotator set schema public",
+    ] {
+        ensure!(
+            db.admin.batch_execute(how).await.is_err(),
+            "accepted: {how}"
+        );
     }
-    let left = texts(&db.admin, "select extname from pg_extension where extname = 'rotator'").await?;
+    let left = texts(
+        &db.admin,
+        "select extname from pg_extension where extname = 'rotator'",
+    )
+    .await?;
     ensure!(left.is_empty());
     // A plain login, even one that owns the database, can't install it.
     let owner = db.login_role("owner", &[]).await?;
-    db.admin.batch_execute(&format!("alter database {} owner to {}", db.name, owner.name)).await?;
+    db.admin
+        .batch_execute(&format!(
+            "alter database {} owner to {}",
+            db.name, owner.name
+        ))
+        .await?;
     let session = db.connect_as(&owner).await?;
-    ensure!(session.batch_execute("create extension rotator").await.is_err(), "the extension is not trusted");
-    db.admin.batch_execute(&format!("alter database {} owner to postgres", db.name)).await?;
+    ensure!(
+        session
+            .batch_execute("create extension rotator")
+            .await
+            .is_err(),
+        "the extension is not trusted"
+    );
+    db.admin
+        .batch_execute(&format!("alter database {} owner to postgres", db.name))
+        .await?;
     Ok(())
 }

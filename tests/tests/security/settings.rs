@@ -27,11 +27,21 @@ async fn reading_backslashes_otherwise_weakens_no_check() -> Result<()> {
         ("email", "a@b c"),
         ("email", "a@b\u{2028}c.de"),
     ] {
-        let outcome = session.execute("select rotator.set_contact('x', $1, $2)", &[&channel, &recipient]).await;
+        let outcome = session
+            .execute(
+                "select rotator.set_contact('x', $1, $2)",
+                &[&channel, &recipient],
+            )
+            .await;
         refused(outcome, "22023")?;
     }
     for name in ["a\nb", "a\u{200b}b", "a\u{e0041}b", "\u{7f}x", "a\u{202e}b"] {
-        let outcome = session.execute("select rotator.register_secret($1, rotation_interval => '1 day')", &[&name]).await;
+        let outcome = session
+            .execute(
+                "select rotator.register_secret($1, rotation_interval => '1 day')",
+                &[&name],
+            )
+            .await;
         refused(outcome, "22023")?;
     }
     let honest = session.execute("select rotator.set_contact('x', 'slack', '#usss'), rotator.set_contact('x', 'webhook', 'https://sss.example.com/s')", &[]).await;
@@ -48,12 +58,31 @@ async fn reading_backslashes_otherwise_weakens_no_check() -> Result<()> {
 async fn turning_row_security_off_shows_nothing_more() -> Result<()> {
     let (db, session) = admin_of_acme().await?;
     db.tenant("beta").await?;
-    session.batch_execute("select rotator.register_secret('one', rotation_interval => '1 day')").await?;
+    session
+        .batch_execute("select rotator.register_secret('one', rotation_interval => '1 day')")
+        .await?;
     session.batch_execute("set row_security = off").await?;
-    for view in ["secrets", "alerts", "notifications", "contacts", "audit_log", "encryption_keys"] {
-        ensure!(verdict(&session, &format!("select * from rotator.{view}")).await? == "42501", "{view} must refuse rather than filter nothing");
+    for view in [
+        "secrets",
+        "alerts",
+        "notifications",
+        "contacts",
+        "audit_log",
+        "encryption_keys",
+    ] {
+        ensure!(
+            verdict(&session, &format!("select * from rotator.{view}")).await? == "42501",
+            "{view} must refuse rather than filter nothing"
+        );
     }
-    ensure!(verdict(&session, "select rotator.register_secret('two', rotation_interval => '1 day')").await? == "42501");
+    ensure!(
+        verdict(
+            &session,
+            "select rotator.register_secret('two', rotation_interval => '1 day')"
+        )
+        .await?
+            == "42501"
+    );
     Ok(())
 }
 
@@ -73,12 +102,27 @@ async fn styles_of_the_session_move_no_date() -> Result<()> {
     ] {
         session.batch_execute(settings).await?;
         let item = serde_json::from_str::<serde_json::Value>(items)?;
-        let action: String = scalar(&session, "select action || coalesce(error, '') from rotator.import_secrets($1)", &[&item]).await?;
+        let action: String = scalar(
+            &session,
+            "select action || coalesce(error, '') from rotator.import_secrets($1)",
+            &[&item],
+        )
+        .await?;
         ensure!(action == "created", "{settings}: {action}");
-        session.batch_execute("set timezone = 'UTC'; set datestyle = 'ISO'; set intervalstyle = 'postgres'").await?;
+        session
+            .batch_execute(
+                "set timezone = 'UTC'; set datestyle = 'ISO'; set intervalstyle = 'postgres'",
+            )
+            .await?;
         seen.push(text(&session, "select concat_ws(' ', expiry_date, rotation_interval, interval_days, status) from rotator.secrets where status <> 'retired'").await?);
-        session.batch_execute("delete from rotator.secrets where status <> 'retired'; reset all").await?;
+        session
+            .batch_execute("delete from rotator.secrets where status <> 'retired'; reset all")
+            .await?;
     }
-    ensure!(seen.iter().all(|row| row == "2027-02-02 23:00:00+00 90 days 90 healthy"), "{seen:#?}");
+    ensure!(
+        seen.iter()
+            .all(|row| row == "2027-02-02 23:00:00+00 90 days 90 healthy"),
+        "{seen:#?}"
+    );
     Ok(())
 }

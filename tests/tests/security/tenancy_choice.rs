@@ -36,7 +36,10 @@ async fn setup() -> Result<Setup> {
 async fn expect(session: &Client, after: &str, tenant: &str) -> Result<()> {
     session.batch_execute(after).await?;
     let seen = text(session, TENANT).await?;
-    ensure!(seen == tenant, "after {after}: {seen:?} instead of {tenant:?}");
+    ensure!(
+        seen == tenant,
+        "after {after}: {seen:?} instead of {tenant:?}"
+    );
     Ok(())
 }
 
@@ -47,7 +50,12 @@ async fn a_choice_lasts_for_the_session_and_discard_all_forgets_it() -> Result<(
     expect(&session, "select 1", "").await?;
     expect(&session, "select rotator.use_tenant('acme')", "acme").await?;
     expect(&session, "begin; select 1; commit", "acme").await?;
-    expect(&session, "begin; savepoint a; rollback to a; rollback", "acme").await?;
+    expect(
+        &session,
+        "begin; savepoint a; rollback to a; rollback",
+        "acme",
+    )
+    .await?;
     expect(&session, "select rotator.use_tenant('beta')", "beta").await?;
     expect(&session, "discard all", "").await?;
     expect(&session, "select rotator.use_tenant('acme'); reset all", "").await?;
@@ -62,14 +70,29 @@ async fn a_local_choice_ends_with_its_transaction() -> Result<()> {
     let s = setup().await?;
     let session = s.db.connect_as(&s.role).await?;
     for end in ["commit", "rollback"] {
-        expect(&session, "begin; select rotator.use_tenant('acme', true)", "acme").await?;
+        expect(
+            &session,
+            "begin; select rotator.use_tenant('acme', true)",
+            "acme",
+        )
+        .await?;
         expect(&session, end, "").await?;
     }
     expect(&session, "select rotator.use_tenant('beta')", "beta").await?;
-    expect(&session, "begin; select rotator.use_tenant('acme', is_local => true)", "acme").await?;
+    expect(
+        &session,
+        "begin; select rotator.use_tenant('acme', is_local => true)",
+        "acme",
+    )
+    .await?;
     expect(&session, "commit", "beta").await?;
     expect(&session, "select rotator.use_tenant('acme', true)", "beta").await?;
-    expect(&session, "begin read only; select rotator.use_tenant('acme', true)", "acme").await?;
+    expect(
+        &session,
+        "begin read only; select rotator.use_tenant('acme', true)",
+        "acme",
+    )
+    .await?;
     expect(&session, "commit", "beta").await
 }
 
@@ -79,13 +102,30 @@ async fn what_is_rolled_back_is_forgotten() -> Result<()> {
     let session = s.db.connect_as(&s.role).await?;
     expect(&session, "begin; select rotator.use_tenant('acme')", "acme").await?;
     expect(&session, "rollback", "").await?;
-    expect(&session, "begin; select rotator.use_tenant('acme'); savepoint a; select rotator.use_tenant('beta')", "beta").await?;
+    expect(
+        &session,
+        "begin; select rotator.use_tenant('acme'); savepoint a; select rotator.use_tenant('beta')",
+        "beta",
+    )
+    .await?;
     expect(&session, "rollback to a", "acme").await?;
-    expect(&session, "select rotator.use_tenant('beta'); savepoint b; select rotator.use_tenant('acme', true)", "acme").await?;
+    expect(
+        &session,
+        "select rotator.use_tenant('beta'); savepoint b; select rotator.use_tenant('acme', true)",
+        "acme",
+    )
+    .await?;
     expect(&session, "release b", "acme").await?;
     expect(&session, "rollback to a", "acme").await?;
     expect(&session, "commit", "acme").await?;
-    ensure!(verdict(&session, "do $$ begin perform rotator.use_tenant('beta'); perform 1/0; end $$").await? == "22012");
+    ensure!(
+        verdict(
+            &session,
+            "do $$ begin perform rotator.use_tenant('beta'); perform 1/0; end $$"
+        )
+        .await?
+            == "22012"
+    );
     expect(&session, "select 1", "acme").await
 }
 
@@ -93,10 +133,16 @@ async fn what_is_rolled_back_is_forgotten() -> Result<()> {
 async fn no_setting_imitates_a_choice() -> Result<()> {
     let s = setup().await?;
     let session = s.db.connect_as(&s.role).await?;
-    session.batch_execute("begin; select rotator.use_tenant('acme')").await?;
+    session
+        .batch_execute("begin; select rotator.use_tenant('acme')")
+        .await?;
     let mark = text(&session, "select current_setting('rotator.session', true)").await?;
     session.batch_execute("rollback").await?;
-    let acme = text(&s.db.admin, "select tenant_id from rotator_internal.tenant where slug = 'acme'").await?;
+    let acme = text(
+        &s.db.admin,
+        "select tenant_id from rotator_internal.tenant where slug = 'acme'",
+    )
+    .await?;
     for value in [mark.as_str(), &acme, "acme", ""] {
         for forging in [
             "set rotator.session = '{}'",
@@ -115,14 +161,20 @@ async fn no_setting_imitates_a_choice() -> Result<()> {
     expect(&session, "begin; select rotator.use_tenant('acme', true); select set_config('rotator.session', current_setting('rotator.session'), false); commit", "").await?;
 
     let mut config = tokio_postgres::Config::new();
-    config.host_path(&s.db.cluster.socket).port(s.db.cluster.port).user(&s.role.name).dbname(&s.db.name);
+    config
+        .host_path(&s.db.cluster.socket)
+        .port(s.db.cluster.port)
+        .user(&s.role.name)
+        .dbname(&s.db.name);
     config.options(format!("-c rotator.session={mark}"));
     let (by_option, connection) = config.connect(tokio_postgres::NoTls).await?;
     let connection = tokio::spawn(connection);
     expect(&by_option, "select 1", "").await?;
     drop(by_option);
     connection.await??;
-    s.db.admin.batch_execute(&format!("alter role {} reset all", s.role.name)).await?;
+    s.db.admin
+        .batch_execute(&format!("alter role {} reset all", s.role.name))
+        .await?;
     Ok(())
 }
 
@@ -131,7 +183,12 @@ async fn another_session_user_does_not_inherit_the_choice() -> Result<()> {
     let s = setup().await?;
     let session = s.db.superuser().await?;
     expect(&session, "select rotator.use_tenant('acme')", "acme").await?;
-    expect(&session, &format!("set session authorization {}", s.role.name), "").await?;
+    expect(
+        &session,
+        &format!("set session authorization {}", s.role.name),
+        "",
+    )
+    .await?;
     expect(&session, "select rotator.use_tenant('beta')", "beta").await?;
     expect(&session, "reset session authorization", "").await
 }

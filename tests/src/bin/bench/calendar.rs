@@ -12,6 +12,7 @@ use rotator_tests::bench::{Bar, Record, median, wall_seconds};
 use rotator_tests::scalar;
 
 const ROUNDS: usize = 7;
+const IDLE_TICKS: usize = 21;
 const CATCH_UPS: usize = 5;
 const CHUNK: usize = 1000;
 const NAMES: [&str; 3] = [
@@ -27,10 +28,9 @@ pub async fn run(record: &mut Record) -> Result<()> {
     if !record.wants(&NAMES) {
         return Ok(());
     }
-    let small = registered(10_000).await?;
     let mut large = registered(100_000).await?;
     if record.wants(&NAMES[..2]) {
-        growth(record, &small, &large).await?;
+        growth(record, &registered(10_000).await?, &large).await?;
     }
     if record.wants(&NAMES[2..]) {
         // A database that somebody is connected to can't be copied.
@@ -82,6 +82,8 @@ async fn growth(record: &mut Record, small: &TestDb, large: &TestDb) -> Result<(
                 seconds.push(spent); // the first is to warm up
             }
         }
+    }
+    for round in 0..=IDLE_TICKS {
         let spent = wall_seconds(&large.admin, "select rotator.tick()").await?;
         if round > 0 {
             idle.push(spent * 1000.0);
@@ -92,8 +94,9 @@ async fn growth(record: &mut Record, small: &TestDb, large: &TestDb) -> Result<(
         "1,000 due: {few:.1} ms of 10,000, {many:.1} ms of 100,000; medians of {ROUNDS}, interleaved"
     );
     record.add(NAMES[0], many / few, "ratio", Bar::AtMost(2.0), &detail)?;
-    let detail =
-        format!("a tick that finds nothing due among 100,000, commit included; median of {ROUNDS}");
+    let detail = format!(
+        "a tick that finds nothing due among 100,000, commit included; median of {IDLE_TICKS}"
+    );
     record.add(NAMES[1], median(&mut idle), "ms", Bar::AtMost(5.0), &detail)
 }
 
@@ -103,7 +106,9 @@ async fn catch_up(record: &mut Record, loaded: &str) -> Result<()> {
     for _ in 0..CATCH_UPS {
         let db = TestDb::copy_of(loaded).await?;
         db.admin
-            .batch_execute("create table plain (like rotator_internal.notification including indexes); checkpoint")
+            .batch_execute(
+                "create table plain (like rotator_internal.notification including all); checkpoint",
+            )
             .await?;
         let mut more = true;
         let before = Instant::now();
@@ -119,7 +124,12 @@ async fn catch_up(record: &mut Record, loaded: &str) -> Result<()> {
         )
         .await?;
         ensure!(queued == 100_000, "{queued} were queued, not 100,000");
-        let insert = "insert into plain select * from rotator_internal.notification";
+        // The same rows, as one would write them by hand, under the same indexes, defaults and checks.
+        let insert = "insert into plain (tenant_id, secret_id, alert_id, cycle, kind, rule, lead_time_days, due_at, \
+                channel, recipient_id, addressee) \
+            select s.tenant_id, s.id, s.id, s.cycle, 'reminder', 'lead:1', 1, s.expiry_date - interval '1 day', \
+                'console', s.id, s.owner_id \
+            from rotator_internal.secret as s";
         inserting.push(wall_seconds(&db.admin, insert).await?);
     }
     let (queueing, inserting) = (median(&mut queueing), median(&mut inserting));

@@ -23,7 +23,8 @@ pub async fn run(record: &mut Record) -> Result<()> {
         .iter()
         .map(|(name, value)| (*name, value.as_str()))
         .collect();
-    let _sidecar = Sidecar::start(&db, &settings).await?;
+    let mut sidecar = Sidecar::start(&db, &settings).await?;
+    sidecar.shows_log = false;
     db.tenant("acme").await?;
     db.admin
         .batch_execute("select rotator.use_tenant('acme')")
