@@ -58,6 +58,7 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     tenant uuid := rotator_internal.require_role('viewer', 'editor', 'auditor', 'admin');

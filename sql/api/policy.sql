@@ -1,6 +1,20 @@
 -- Who is told how many days before an expiry. Changing a policy plans the secrets that follow it anew; what is already
 -- queued stays. Table: schema/policy.sql; due-date maths: api/calendar.sql. Covered by tests/tests/behaviour/policy.rs.
 
+create or replace function rotator_internal.lock_policies(tenant uuid) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Not stronger: a tick that stores a recipient checks its foreign key to this row, while it holds calendar rows.
+    perform from rotator_internal.tenant as t where t.tenant_id = lock_policies.tenant for no key update;
+end
+$$;
+
+comment on function rotator_internal.lock_policies(uuid) is
+    'Waits for registrations under way, which were planned by the old policies, and holds up new ones: what plans the '
+    'followers anew then sees all of them.';
+
 create or replace function rotator_internal.plan_followers(tenant uuid, secret uuid) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -27,6 +41,7 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     target uuid := rotator_internal.require_role('admin');
@@ -47,6 +62,7 @@ begin
         perform rotator_internal.refuse(
             '22023', 'unknown channel', 'Channels are slack, email, pagerduty, webhook and console.');
     end if;
+    perform rotator_internal.lock_policies(target);
     if secret_id is not null then
         perform rotator_internal.lock_secret(target, secret_id);
     end if;
@@ -81,11 +97,13 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     target uuid := rotator_internal.require_role('admin');
     removed rotator_internal.notification_policy;
 begin
+    perform rotator_internal.lock_policies(target);
     delete from rotator_internal.notification_policy as p
     where p.tenant_id = target and p.id = policy_id
     returning p.* into removed;

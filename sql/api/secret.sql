@@ -181,6 +181,8 @@ declare
     planned record;
     made uuid;
 begin
+    -- Policies stay as they are until this is committed and their change can see it: see lock_policies.
+    perform from rotator_internal.tenant as t where t.tenant_id = insert_secret.tenant for share;
     select u.* into planned
     from rotator_internal.upcoming(tenant, fresh, f.expiry_date, f.rotation_interval, zone) as u;
     f.owner_id := coalesce(f.owner_id, rotator.current_actor());

@@ -58,7 +58,7 @@ pub enum SecretsCommand {
     /// Record that a credential was rotated; prints the next expiry
     #[command(after_help = help::ROTATED)]
     Rotated(Rotated),
-    /// Acknowledge the open alert of a secret: reminders and escalation pause
+    /// Acknowledge the open alert of a secret: somebody is on it
     #[command(after_help = help::ACK)]
     Ack(Ack),
 }

@@ -90,7 +90,7 @@ Examples:
   rotator secrets rotated api.acme.com --next-expiry 2028-03-01 --note 'renewed at the CA'";
 
 pub const ACK: &str = "\
-Says that somebody is on it: reminders and escalation pause. It is not a rotation; mark that with
+Says that somebody is on it: escalation waits for a while, reminders go on. It is not a rotation; mark that with
 `rotator secrets rotated`. Only a secret with an open alert can be acknowledged. Dates without a time zone are in
 the tenant's.
 

@@ -45,14 +45,12 @@ impl Target {
             ssl.take_from_pairs(text)?
         };
         let mut config: Config = rest.parse().map_err(|error: tokio_postgres::Error| {
-            let cause = std::error::Error::source(&error)
-                .map_or_else(|| error.to_string(), ToString::to_string);
-            // The driver may quote what it can't parse, and that may be a password.
-            let cause = if cause.len() > 60 || cause.contains('@') {
-                "it has no known form".to_owned()
-            } else {
-                cause
-            };
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            // The driver quotes an option that it doesn't know, and that may be half of a password with a blank in it;
+            // the options whose values it can't read are its own.
+            let cause = cause
+                .filter(|cause| cause.starts_with("invalid value for option"))
+                .unwrap_or_else(|| "it has no known form".to_owned());
             malformed(cause)
         })?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {

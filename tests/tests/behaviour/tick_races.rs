@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rotator_tests::{scalar, until};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -214,5 +214,61 @@ async fn ticks_and_rotations_in_any_order_leave_nothing_of_an_old_cycle() -> Res
     )
     .await?;
     assert_eq!(rotated, 60);
+    Ok(())
+}
+
+#[tokio::test]
+async fn ticks_corrections_registrations_and_new_policies_never_deadlock() -> Result<()> {
+    let acme = Acme::new().await?;
+    for number in 0..20 {
+        acme.register(
+            &format!("key {number}"),
+            &format!("owner_id => 'owner {number}', expiry_date => now() + interval '5 days'"),
+        )
+        .await?;
+    }
+    let works = [
+        ("select rotator.tick(max_rows => 4)", 40),
+        ("select rotator.tick()", 40),
+        (
+            "update rotator.secrets set expiry_date = expiry_date + interval '1 second' where name like 'key %'",
+            6,
+        ),
+        (
+            "select rotator.mark_rotated(id, next_expiry_date => now() + interval '6 days') from rotator.secrets
+             where name like 'key 1%'",
+            6,
+        ),
+        (
+            "select rotator.register_secret('new ' || gen_random_uuid(), expiry_date => now() + interval '3 days',
+                owner_id => gen_random_uuid()::text) from generate_series(1, 3)",
+            12,
+        ),
+        (
+            "select rotator.remove_notification_policy(rotator.add_notification_policy(20 + (random() * 1000)::integer))",
+            12,
+        ),
+        (
+            "select rotator.remove_notification_policy(rotator.add_notification_policy(2000 + (random() * 1000)::integer))",
+            12,
+        ),
+        ("select * from rotator.claim_notifications('worker', 10)", 20),
+    ];
+    let mut workers = JoinSet::new();
+    for (sql, times) in works {
+        let session = acme.db.superuser().await?;
+        session
+            .execute("select rotator.use_tenant('acme')", &[])
+            .await?;
+        workers.spawn(async move {
+            for _ in 0..times {
+                session.query(sql, &[]).await.context(sql)?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(outcome) = workers.join_next().await {
+        outcome??;
+    }
     Ok(())
 }

@@ -121,22 +121,26 @@ impl Acme {
 
     /// The one notification about this secret.
     pub async fn notification(&self, secret: Uuid) -> Result<Notification> {
+        self.queued(secret).await?.context("nothing was queued about the secret")
+    }
+
+    async fn queued(&self, secret: Uuid) -> Result<Option<Notification>> {
         let row = self
             .operator
-            .query_one(
+            .query_opt(
                 "select id, state, attempts, last_error, provider_message_id
                  from rotator.notifications where secret_id = $1",
                 &[&secret],
             )
             .await
             .context("the one notification of the secret")?;
-        Ok(Notification {
+        Ok(row.map(|row| Notification {
             id: row.get(0),
             state: row.get(1),
             attempts: row.get(2),
             last_error: row.get(3),
             provider_message_id: row.get(4),
-        })
+        }))
     }
 
     /// Waits until it is in this state and no attempt is under way.
