@@ -8,19 +8,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     return (
-        select jsonb_build_object(
+        select rotator_internal.situation(s, t, a) || jsonb_build_object(
             'state', case a.state when 'acknowledged' then 'acknowledged' else 'open' end,
-            'tenant', jsonb_build_object('slug', t.slug, 'name', t.name, 'time_zone', t.time_zone),
             'secret', rotator_internal.secret_in_message(s) - '{id,provider_ref}'::text[],
-            'expiry_date', to_char(s.expiry_date at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-            'expiry_local', rotator_internal.local_time(s.expiry_date, t.time_zone),
-            'days_until_expiry', (s.expiry_date at time zone t.time_zone)::date - (now() at time zone t.time_zone)::date,
-            'cycle', s.cycle,
-            'needs_next_expiry_date', s.rotation_interval is null,
-            'acknowledged', case
-                when a.state = 'acknowledged'
-                then jsonb_build_object('by', a.acknowledged_by, 'at', rotator_internal.local_time(a.acknowledged_at, t.time_zone))
-            end)
+            'needs_next_expiry_date', s.rotation_interval is null)
         from rotator_internal.tenant as t
         join rotator_internal.secret as s on s.tenant_id = t.tenant_id and s.id = l.secret_id
         left join rotator_internal.alert as a

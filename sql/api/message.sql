@@ -61,38 +61,49 @@ $$;
 
 comment on function rotator_internal.interval_text(interval) is 'An interval in words, like 1 year 6 months or 90 days.';
 
+create or replace function rotator_internal.situation(
+    s rotator_internal.secret, t rotator_internal.tenant, a rotator_internal.alert) returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return jsonb_build_object(
+        'tenant', jsonb_build_object('slug', t.slug, 'name', t.name, 'time_zone', t.time_zone),
+        'secret', rotator_internal.secret_in_message(s),
+        'expiry_date', to_char(s.expiry_date at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+        'expiry_local', rotator_internal.local_time(s.expiry_date, t.time_zone),
+        'days_until_expiry', (s.expiry_date at time zone t.time_zone)::date - (now() at time zone t.time_zone)::date,
+        'cycle', s.cycle,
+        'acknowledged', case
+            when a.state = 'acknowledged'
+            then jsonb_build_object('by', a.acknowledged_by, 'at', rotator_internal.local_time(a.acknowledged_at, t.time_zone))
+        end);
+end
+$$;
+
+comment on function rotator_internal.situation(rotator_internal.secret, rotator_internal.tenant, rotator_internal.alert) is
+    'How a secret stands, for messages and pages; its alert may be null.';
+
 create or replace function rotator_internal.message_of(n rotator_internal.notification) returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
     return (
-        select jsonb_build_object(
+        select rotator_internal.situation(s, t, a) || jsonb_build_object(
             'kind', n.kind,
             'notification_id', n.id,
             'alert_id', n.alert_id,
-            'tenant', jsonb_build_object('slug', t.slug, 'name', t.name, 'time_zone', t.time_zone),
-            'secret', rotator_internal.secret_in_message(s),
-            'expiry_date', to_char(s.expiry_date at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-            'expiry_local', rotator_internal.local_time(s.expiry_date, t.time_zone),
-            'days_until_expiry', (s.expiry_date at time zone t.time_zone)::date - (now() at time zone t.time_zone)::date,
             'lead_time_days', n.lead_time_days,
-            'cycle', n.cycle,
             'has_interval', s.rotation_interval is not null,
-            'interval_text', rotator_internal.interval_text(s.rotation_interval),
-            'acknowledged', case
-                when a.state = 'acknowledged'
-                then jsonb_build_object('by', a.acknowledged_by, 'at', rotator_internal.local_time(a.acknowledged_at, t.time_zone))
-            end)
+            'interval_text', rotator_internal.interval_text(s.rotation_interval))
         from rotator_internal.tenant as t
         join rotator_internal.secret as s on s.tenant_id = t.tenant_id and s.id = n.secret_id
         left join rotator_internal.alert as a
-            on a.tenant_id = t.tenant_id and a.secret_id = n.secret_id and a.cycle = n.cycle
+            on a.tenant_id = t.tenant_id and a.secret_id = s.id and a.cycle = s.cycle
         where t.tenant_id = n.tenant_id
     );
 end
 $$;
 
-comment on function rotator_internal.message_of(rotator_internal.notification) is
-    'What a notification says, in the clear; null when its secret can''t be decrypted.';
-
+comment on function rotator_internal.message_of(rotator_internal.notification) is 'What a notification says, in the clear.';

@@ -145,7 +145,8 @@ begin
     select s.* into found_row
     from rotator_internal.secret as s
     where s.tenant_id = lock_secret.tenant and s.id = lock_secret.secret
-    for update;
+    -- Not stronger: a worker that claims holds a notification, which we may cancel, and its new link refers to this row.
+    for no key update;
     if found_row.id is null then
         perform rotator_internal.refuse(
             'PT404', 'no such secret', 'It may belong to another tenant; select id, name from rotator.secrets lists yours.');
