@@ -41,7 +41,8 @@ comment on function rotator_internal.nobody_told(uuid, uuid) is
     'Who is told about a secret whose policies reach nobody: the first of secondary owner, team lead, manager and tenant '
     'admins who has a contact, else the operator''s console. Nothing registered is silently uncovered.';
 
-create or replace function rotator_internal.queue_due(due rotator_internal.calendar[], as_of timestamptz) returns jsonb
+create or replace function rotator_internal.queue_due(
+    due rotator_internal.calendar[], places tid[], as_of timestamptz) returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -49,15 +50,15 @@ declare
     opened integer;
     queued integer;
 begin
-    -- Everything hangs off one row a due secret, by index look-ups. "offset 0" and "on conflict" keep the planner from
-    -- turning a look-up into a join: it can't know how many are due, and keeps its plan while the tables grow.
+    -- Everything hangs off one row a due secret, by index look-ups. "offset 0", "on conflict" and places keep the
+    -- planner from turning look-ups into joins: it can't know how many are due, and keeps its plan while tables grow.
     with event as materialized (
         select
-            d.tenant_id, d.secret_id, s.cycle, s.owner_id,
+            d.tenant_id, d.secret_id, d.place, s.cycle, s.owner_id,
             a.id as alert_id, coalesce(a.id, rotator_internal.uuid_v7()) as new_alert_id, a.state as alert_state,
             -- After a gap several have passed: the most urgent one speaks for all.
             e.leads[1] as lead_time_days, e.due_at, e.next_event_at, e.leads, e.channels, e.recipients
-        from unnest(due) as d
+        from unnest(due, places) as d (tenant_id, secret_id, was_due_at, place)
         cross join lateral (
             select x.id, x.cycle, x.owner_id, x.expiry_date, x.rotation_interval, x.retired_at
             from rotator_internal.secret as x
@@ -141,11 +142,10 @@ begin
         from queued_rows as q
     ),
     moved as (
-        insert into rotator_internal.calendar (tenant_id, secret_id, next_event_at)
-        select e.tenant_id, e.secret_id, e.next_event_at
+        update rotator_internal.calendar as c
+        set next_event_at = e.next_event_at
         from event as e
-        on conflict (tenant_id, secret_id) do update
-        set next_event_at = excluded.next_event_at
+        where c.ctid = e.place
     )
     select
         (select count(*) from opened_alerts),
@@ -155,7 +155,7 @@ begin
 end
 $$;
 
-comment on function rotator_internal.queue_due(rotator_internal.calendar[], timestamptz) is
+comment on function rotator_internal.queue_due(rotator_internal.calendar[], tid[], timestamptz) is
     'Queues the reminders of secrets whose calendar rows the caller holds, and moves those rows to the next event.';
 
 create or replace function rotator.tick(as_of timestamptz default clock_timestamp(), max_rows integer default 5000) returns jsonb
@@ -167,6 +167,7 @@ set jit = off
 as $$
 declare
     due rotator_internal.calendar[];
+    places tid[]; -- nobody can move the rows: they are locked
     result jsonb := '{"alerts_opened": 0, "queued": 0}';
 begin
     if as_of is null or max_rows is null or max_rows not between 1 and 100000 then
@@ -178,19 +179,18 @@ begin
     end if;
 
     -- Lock first, read in the next statement: a rotation that was committed in between is then seen.
-    select array_agg(c) into due
+    select array_agg(l.c), array_agg(l.place) into due, places
     from (
-        select c.tenant_id, c.secret_id, c.next_event_at
+        select c, c.ctid as place
         from rotator_internal.calendar as c
         where c.next_event_at <= as_of
         order by c.next_event_at
         limit max_rows
         for update skip locked
-    ) as l
-    cross join lateral (select (l.tenant_id, l.secret_id, l.next_event_at)::rotator_internal.calendar) as x (c);
+    ) as l;
 
     if due is not null then
-        result := rotator_internal.queue_due(due, as_of);
+        result := rotator_internal.queue_due(due, places, as_of);
     end if;
 
     result := result || jsonb_build_object(

@@ -20,7 +20,7 @@ create table rotator_internal.alert (
     primary key (tenant_id, secret_id, cycle),
     check (state <> 'acknowledged' or acknowledged_at is not null),
     check ((acknowledged_at is null) = (acknowledged_by is null))
-) with (fillfactor = 70);
+);
 
 comment on table rotator_internal.alert is 'One per secret and cycle: open, acknowledged, resolved.';
 comment on column rotator_internal.alert.acknowledged_until is 'Until when the acknowledgement holds; then the alert reopens.';

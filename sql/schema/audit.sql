@@ -20,8 +20,6 @@ create table rotator_internal.audit_event (
     primary key (tenant_id, id)
 );
 
-create index audit_event_entity on rotator_internal.audit_event (tenant_id, entity_id, id);
-
 comment on table rotator_internal.audit_event is 'Every change: who, through what, when, what. Append only.';
 comment on column rotator_internal.audit_event.source is 'Through what: sql, api, cli, slack, link, email, pagerduty or engine.';
 comment on column rotator_internal.audit_event.changes is

@@ -30,7 +30,7 @@ create table rotator_internal.notification (
     provider_message_id text,
     fallback_of uuid,
     check (kind not in ('reminder', 'escalation') or (secret_id is not null and alert_id is not null and cycle is not null))
-) with (fillfactor = 70);
+);
 
 -- Scheduling is exactly once by this index, whoever ticks and how often. A cancelled row doesn't count: an expiry date
 -- that is corrected and corrected back must be announced.

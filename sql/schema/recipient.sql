@@ -34,4 +34,7 @@ create table rotator_internal.contact (
     foreign key (tenant_id, recipient_id) references rotator_internal.recipient (tenant_id, id)
 );
 
+-- See the statistics of rotator_internal.secret.
+alter table rotator_internal.contact alter column owner_id set statistics 0;
+
 comment on table rotator_internal.contact is 'Where an owner is reached, one address a channel.';

@@ -41,6 +41,18 @@ create index secret_by_provider on rotator_internal.secret (tenant_id, provider_
 -- table fills, and with any other index it would walk all of a tenant for each row.
 alter table rotator_internal.secret add primary key (tenant_id, id);
 
+-- The planner's statistics are about all tenants, and EXPLAIN tells its estimates to anyone: none for what members can
+-- filter by, or a guessed value would show that somebody else uses it.
+alter table rotator_internal.secret
+    alter column provider_type set statistics 0,
+    alter column environment set statistics 0,
+    alter column priority set statistics 0,
+    alter column labels set statistics 0,
+    alter column owner_id set statistics 0,
+    alter column secondary_owner_id set statistics 0,
+    alter column team_lead_id set statistics 0,
+    alter column external_id set statistics 0;
+
 comment on table rotator_internal.secret is 'A credential''s record: what it is, who owns it, when it expires. Never its value.';
 comment on column rotator_internal.secret.name is 'Ciphertext, label secret.name.';
 comment on column rotator_internal.secret.name_index is 'Blind index of the normalised name; unique among those in use.';

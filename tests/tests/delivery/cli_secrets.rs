@@ -271,12 +271,11 @@ async fn mistakes_say_what_to_do() -> Result<()> {
         "",
     )?;
     let taken = run(&["secrets", "add", "stripe LIVE", "--interval", "1 day"]).await?;
-    refused(&taken, 1, "name", "")?;
+    refused(&taken, 1, "a secret with this name", "")?;
     ensure!(
         !taken.stderr.contains("\\x"),
         "the blind index is nobody's business: {taken:?}"
     );
-    eprintln!("DBG {}", taken.stderr);
     for interval in ["0 days", "-1 days", "a while"] {
         refused(
             &run(&["secrets", "add", "x", &format!("--interval={interval}")]).await?,

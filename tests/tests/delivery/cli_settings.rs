@@ -64,7 +64,7 @@ async fn a_mistake_in_a_file_is_named_without_its_value() -> Result<()> {
         ),
         (
             "rotator.toml",
-            "database_url = [\"hunter2hunter2\"]\n",
+            "database_url = { password = \"hunter2hunter2\" }\n",
             "database_url",
         ),
     ] {

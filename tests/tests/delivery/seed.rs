@@ -121,7 +121,9 @@ impl Acme {
 
     /// The one notification about this secret.
     pub async fn notification(&self, secret: Uuid) -> Result<Notification> {
-        self.queued(secret).await?.context("nothing was queued about the secret")
+        self.queued(secret)
+            .await?
+            .context("nothing was queued about the secret")
     }
 
     async fn queued(&self, secret: Uuid) -> Result<Option<Notification>> {
@@ -159,9 +161,9 @@ impl Acme {
             limit,
             &format!("the notification to be {state}"),
             async || {
-                let found = self.notification(secret).await?;
+                let found = self.queued(secret).await?;
                 last = format!("{found:?}");
-                Ok((found.state == state).then_some(found))
+                Ok(found.filter(|found| found.state == state))
             },
         )
         .await;

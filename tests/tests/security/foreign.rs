@@ -97,6 +97,64 @@ async fn names_and_external_ids_of_others_are_free() -> Result<()> {
     Ok(())
 }
 
+/// What EXPLAIN expects of the rows of the top node.
+async fn estimate(client: &tokio_postgres::Client, query: &str) -> Result<String> {
+    let plan = texts(client, &format!("explain {query}")).await?;
+    let rows = plan.first().and_then(|line| line.split("rows=").nth(1));
+    Ok(rows
+        .and_then(|rest| rest.split(' ').next())
+        .unwrap_or_default()
+        .to_owned())
+}
+
+#[tokio::test]
+async fn estimates_tell_nothing_of_another_tenant() -> Result<()> {
+    let t = TwoTenants::new().await?;
+    let item = |n: usize| {
+        format!(
+            r#"{{"name":"n{n}","rotation_interval":"9 days","owner_id":"ceo","secondary_owner_id":"ceo","team_lead_id":"ceo",
+        "provider_type":"stripe","environment":"prod","priority":"P1","external_id":"x{n}","labels":{{"team":"pay"}}}}"#
+        )
+    };
+    let items = (0..600).map(item).collect::<Vec<_>>().join(",");
+    t.db.admin
+        .batch_execute(&format!(
+            "select rotator.use_tenant('acme', true); select count(*) from rotator.import_secrets('[{items}]')"
+        ))
+        .await?;
+    t.db.admin.batch_execute("analyze").await?;
+    let session = t.db.connect_as(&t.beta).await?;
+    for (column, used) in [
+        ("owner_id", "ceo"),
+        ("secondary_owner_id", "ceo"),
+        ("team_lead_id", "ceo"),
+        ("provider_type", "stripe"),
+        ("environment", "prod"),
+        ("priority", "P1"),
+        ("external_id", "x7"),
+        ("labels", r#"{"team": "pay"}"#),
+    ] {
+        let by = |value: &str| format!("select id from rotator.secrets where {column} = '{value}'");
+        let (used, unused) = (
+            estimate(&session, &by(used)).await?,
+            estimate(&session, &by(&used.replace(['o', 'p', 'P', '7'], "z"))).await?,
+        );
+        ensure!(
+            !used.is_empty() && used == unused,
+            "{column}: {used} rows are expected of a value that acme uses, {unused} of another"
+        );
+    }
+    ensure!(
+        texts(
+            &session,
+            "select tablename from pg_stats where schemaname like 'rotator%'"
+        )
+        .await?
+        .is_empty()
+    );
+    Ok(())
+}
+
 #[tokio::test]
 async fn rows_can_not_point_into_another_tenant() -> Result<()> {
     let t = TwoTenants::new().await?;
@@ -108,15 +166,27 @@ async fn rows_can_not_point_into_another_tenant() -> Result<()> {
         where c.relnamespace = 'rotator_internal'::regnamespace and c.relkind = 'r' and a.atttypid = 'uuid'::regtype
           and a.attname like '%\\_id' and a.attname not in ('tenant_id', 'claim_id')
           and not exists (select from pg_constraint k where k.contype = 'f' and k.conrelid = c.oid and a.attnum = any (k.conkey)) order by 1").await?;
-    // The outbox is written by the engine alone, from the secret's own row; a key to `secret` would cost each reminder.
-    let known: Vec<&str> = columns
+    // Alerts and the outbox are written by the engine alone, from the secret's own row; keys would cost each reminder.
+    let unchecked: Vec<&String> = columns
         .iter()
-        .map(String::as_str)
-        .filter(|column| !column.starts_with("notification."))
+        .filter(|column| !column.starts_with("alert.") && !column.starts_with("notification."))
         .collect();
     ensure!(
-        known.is_empty(),
-        "references that nothing checks: {known:?}"
+        unchecked.is_empty(),
+        "references that nothing checks: {unchecked:?}"
     );
+    for (table, column, target) in [
+        ("alert", "secret_id", "secret"),
+        ("notification", "secret_id", "secret"),
+        ("notification", "alert_id", "alert"),
+        ("notification", "recipient_id", "recipient"),
+    ] {
+        let strays = texts(&t.db.admin, &format!("select x.{column} from rotator_internal.{table} x where x.{column} is not null
+            and not exists (select from rotator_internal.{target} y where y.tenant_id = x.tenant_id and y.id = x.{column})")).await?;
+        ensure!(
+            strays.is_empty(),
+            "{table}.{column} leads out of its tenant: {strays:?}"
+        );
+    }
     Ok(())
 }
