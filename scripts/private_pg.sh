@@ -69,7 +69,7 @@ copy_server() {
     mkdir -p "$TREE.new$bindir" "$TREE.new$libdir" "$TREE.new$sharedir"
     cp -rL "$bindir/." "$TREE.new$bindir"
     cp -rL "$sharedir/." "$TREE.new$sharedir"
-    (cd "$libdir" && find . -maxdepth 1 -type f -name '*.so*' -exec cp -L -t "$TREE.new$libdir" {} +)
+    (cd "$libdir" && find . -maxdepth 1 -type f \( -name '*.so*' -o -name 'llvmjit_types.bc' \) -exec cp -L -t "$TREE.new$libdir" {} +)
     printf '%s\n' "$stamp" >"$TREE.new/complete"
     chmod -R a+rX "$TREE.new"
     rm -rf "$TREE"

@@ -171,6 +171,18 @@ begin
         return true;  -- a repeat by the same claim
     end if;
 
+    if error is not null then
+        -- A channel may quote the address it was given; who reads the error may not know it.
+        select left(replace(finish.error, x.address, rotator_internal.recipient_hint(n.channel, x.address)), 2000)
+        into error
+        from (
+            select rotator_internal.try_open_field(r.tenant_id, 'recipient.address', r.id, r.address) as address
+            from rotator_internal.recipient as r
+            where r.tenant_id = n.tenant_id and r.id = n.recipient_id
+        ) as x;
+        error := coalesce(error, 'it failed, for a recipient that can''t be decrypted');
+    end if;
+
     becomes := case
         when outcome = 'sent' then 'sent'
         when n.withdrawn_at is not null then 'cancelled'
@@ -187,14 +199,14 @@ begin
     set state = becomes,
         available_at = case when becomes = 'retry' then clock_timestamp() + wait else x.available_at end,
         sent_at = case when becomes = 'sent' then clock_timestamp() end,
-        last_error = case when becomes = 'sent' then x.last_error else left(finish.error, 2000) end,
+        last_error = case when becomes = 'sent' then x.last_error else finish.error end,
         provider_message_id = coalesce(left(finish.provider_message_id, 512), x.provider_message_id)
     where x.tenant_id = n.tenant_id and x.id = n.id;
 
     update rotator_internal.delivery_attempt as d
     set finished_at = clock_timestamp(),
         outcome = finish.outcome,
-        error = left(finish.error, 2000),
+        error = finish.error,
         provider_message_id = left(finish.provider_message_id, 512)
     where d.tenant_id = n.tenant_id and d.notification_id = n.id and d.attempt = n.attempts and d.claim_id = n.claim_id;
 
@@ -203,7 +215,7 @@ begin
             n.tenant_id, 'notification.' || becomes, 'notification', n.id::text,
             jsonb_strip_nulls(jsonb_build_object(
                 'channel', n.channel, 'secret', n.secret_id, 'attempts', n.attempts,
-                'error', case when becomes <> 'sent' then left(finish.error, 2000) end,
+                'error', case when becomes <> 'sent' then finish.error end,
                 'provider_message_id', left(finish.provider_message_id, 512))),
             'rotator', 'engine');
     end if;

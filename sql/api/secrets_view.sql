@@ -34,8 +34,13 @@ select
         else 'healthy'
     end as status,
     (s.expiry_date at time zone t.time_zone)::date - (now() at time zone t.time_zone)::date as days_until_expiry,
-    a.acknowledged_at,
-    a.acknowledged_by,
+    -- Look-ups, not a join: nobody pays for them who doesn't select them, and no plan can get them wrong.
+    (select a.acknowledged_at
+     from rotator_internal.alert as a
+     where a.tenant_id = s.tenant_id and a.secret_id = s.id and a.cycle = s.cycle) as acknowledged_at,
+    (select a.acknowledged_by
+     from rotator_internal.alert as a
+     where a.tenant_id = s.tenant_id and a.secret_id = s.id and a.cycle = s.cycle) as acknowledged_by,
     s.snoozed_until,
     s.verified_at,
     s.verified_expiry_date,
@@ -44,8 +49,6 @@ select
     s.updated_at
 from rotator_internal.secret as s
 join rotator_internal.tenant as t on t.tenant_id = s.tenant_id
-left join rotator_internal.alert as a
-    on a.tenant_id = s.tenant_id and a.secret_id = s.id and a.cycle = s.cycle
 where s.tenant_id = (select rotator.current_tenant());
 
 comment on view rotator.secrets is

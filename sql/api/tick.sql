@@ -218,14 +218,14 @@ create or replace procedure rotator.run_tick()
 language plpgsql
 as $$
 declare
-    started timestamptz := pg_catalog.clock_timestamp();
-    result jsonb;
+    started pg_catalog.timestamptz := pg_catalog.clock_timestamp();
+    result pg_catalog.jsonb;
 begin
     loop
         result := rotator.tick();
         commit;
-        exit when not (result operator(pg_catalog.->>) 'more')::boolean
-            or pg_catalog.clock_timestamp() operator(pg_catalog.>) (started operator(pg_catalog.+) interval '50 seconds');
+        exit when not (result operator(pg_catalog.->>) 'more')::pg_catalog.bool
+            or pg_catalog.clock_timestamp() operator(pg_catalog.>) (started operator(pg_catalog.+) pg_catalog.make_interval(secs => 50));
     end loop;
 end
 $$;

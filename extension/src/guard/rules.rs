@@ -3,7 +3,7 @@
 //! Shapes are from the vendors' documentation and the public rules of secret scanners. To add one: a name (shown to the
 //! user), the prefix, the shape; then an example in `tests`. Names stay stable, people allow-list by them.
 
-use super::shape::Class::{Alnum, Base64, Digit, Hex, Upper, Word};
+use super::shape::Class::{Alnum, Base32, Base64, Digit, Hex, Upper, Word};
 use super::shape::Part::{self, Run, Text};
 use super::shape::{ANY, Rule, Start};
 
@@ -44,7 +44,9 @@ const UUID: &[Part] = &[
 
 pub const RULES: &[Rule] = &[
     // Clouds
+    rule("aws-access-key", "AKIA", &[Run(Base32, 16, 16)]),
     rule("aws-access-key", "AKIA", &[Run(Upper, 16, 16)]),
+    rule("aws-access-key", "ASIA", &[Run(Base32, 16, 16)]),
     rule("aws-access-key", "ASIA", &[Run(Upper, 16, 16)]),
     rule("aws-access-key", "ABIA", &[Run(Upper, 16, 16)]),
     rule("aws-access-key", "ACCA", &[Run(Upper, 16, 16)]),

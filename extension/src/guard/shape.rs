@@ -10,6 +10,8 @@ pub enum Class {
     Hex,
     /// `0-9A-Z`
     Upper,
+    /// `A-Z2-7`, of which a key of sixteen may well be letters alone
+    Base32,
     /// `0-9A-Za-z`
     Alnum,
     /// `0-9A-Za-z_-`: base64url
@@ -25,6 +27,7 @@ impl Class {
         match self {
             Class::Hex => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
             Class::Upper => byte.is_ascii_digit() || byte.is_ascii_uppercase(),
+            Class::Base32 => byte.is_ascii_uppercase() || (b'2'..=b'7').contains(&byte),
             Class::Alnum => byte.is_ascii_alphanumeric(),
             Class::Word => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'),
             Class::Base64 => {
@@ -100,10 +103,12 @@ impl Rule {
         }
         // A limited run that goes on is a longer word, not this key.
         let ends = match (last, rest.first()) {
+            (Some(Class::Base32), Some(next)) => !next.is_ascii_alphanumeric(),
             (Some(class), Some(next)) => !class.holds(*next) || matches!(next, b'.' | b'='),
             _ => true,
         };
-        ends && looks_random(&body[..body.len() - rest.len()])
+        let letters_alone = matches!(last, Some(Class::Base32));
+        ends && (letters_alone || looks_random(&body[..body.len() - rest.len()]))
     }
 }
 

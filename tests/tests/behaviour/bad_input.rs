@@ -175,7 +175,7 @@ async fn secret_values_where_a_name_belongs() -> Result<()> {
     let random = "Zx8Kq2Lw9Vb4Nc7M";
     let values = [
         format!("ghp_{random}{random}Ab12"),
-        format!("token={}", format!("ghp_{random}{random}Ab12")),
+        format!("token=ghp_{random}{random}Ab12"),
         format!("sk_live_{random}{random}"),
         "AKIAZ7QK4WMN2XPLT5RB".to_owned(),
         format!("xoxb-123456789012-123456789012-{random}Abcdef12"),

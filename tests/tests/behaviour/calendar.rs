@@ -72,8 +72,17 @@ const NEXT_EXPIRY: &[(&str, &str, &str, &str, &str)] = &[
 ];
 
 /// Zone, wall time of the expiry, interval, lead time, when it begins in UTC, and what is special about it.
+type Lead = (
+    &'static str,
+    &'static str,
+    Option<&'static str>,
+    i32,
+    &'static str,
+    &'static str,
+);
+
 #[rustfmt::skip]
-const LEAD: &[(&str, &str, Option<&str>, i32, &str, &str)] = &[
+const LEAD: &[Lead] = &[
     ("UTC", "2026-03-01 00:00", None, 1, "2026-02-28 00:00", "no leap day"),
     ("UTC", "2024-03-01 00:00", None, 1, "2024-02-29 00:00", "a leap day"),
     ("UTC", "2026-01-05 12:00", None, 14, "2025-12-22 12:00", "over the turn of the year"),

@@ -45,7 +45,6 @@ async fn a_url_that_is_none_is_a_wrong_setting() -> Result<()> {
         "not a url",
         "mysql://root:hunter2hunter2@localhost/x",
         "postgres://u:hunter2hunter2@host:port/x",
-        "postgres://u:with?hunter2hunter2=@host/x",
         "host=localhost user=u password=with hunter2hunter2=x",
     ] {
         let log = ends_with(

@@ -84,7 +84,6 @@ async fn lookalikes_in_public_are_never_called() -> Result<()> {
         "select * from rotator.search_secrets(query => 'o', expires_within_days => 400, status => 'healthy')",
         "select rotator.tick()",
         // A procedure that commits can't pin its search_path; who may run it chooses it himself.
-        "drop type public.timestamptz; drop domain public.jsonb",
         "call rotator.run_tick()",
         "select * from rotator.claim_notifications('w')",
         "select rotator.mark_rotated((select id from rotator.search_secrets(query => 'one')))",
