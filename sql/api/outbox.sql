@@ -163,7 +163,7 @@ begin
     for update;
     if n.id is null then
         return false;  -- somebody else has it by now
-    elsif n.state <> 'leased' and not (n.state = 'retry' and exists (
+    elsif n.state <> 'leased' and not (n.state in ('retry', 'dead') and exists (
         select
         from rotator_internal.delivery_attempt as d
         where d.tenant_id = n.tenant_id and d.notification_id = n.id and d.attempt = n.attempts
