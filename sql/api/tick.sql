@@ -5,7 +5,7 @@
 
 create or replace function rotator_internal.nobody_told(tenant uuid, secret uuid, out addressee text, out channel text, out recipient_id uuid)
 returns setof record
-language plpgsql strict
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -49,9 +49,13 @@ as $$
 declare
     opened integer;
     queued integer;
+    moved_on integer;
+    -- Mostly there are none, and then nobody needs to look for them secret by secret.
+    own_policies boolean := exists (
+        select from rotator_internal.notification_policy as p where p.secret_id is not null);
 begin
-    -- Everything hangs off one row a due secret, by index look-ups. "offset 0", "on conflict" and places keep the
-    -- planner from turning look-ups into joins: it can't know how many are due, and keeps its plan while tables grow.
+    -- Everything hangs off one row a due secret, by index look-ups. "offset 0" and places keep the planner
+    -- from turning look-ups into joins: it can't know how many are due, and keeps its plan while tables grow.
     with event as materialized (
         select
             d.tenant_id, d.secret_id, d.place, s.cycle, s.owner_id,
@@ -91,23 +95,17 @@ begin
                     p.recipient_id,
                     rotator_internal.lead_instant(
                         s.expiry_date, p.lead_time_days, s.rotation_interval, t.time_zone) as due_at
-                from rotator_internal.policies_of(d.tenant_id, d.secret_id) as p
+                from rotator_internal.policies_of(d.tenant_id, case when own_policies then d.secret_id end) as p
                 where s.retired_at is null and t.status = 'active'
                 order by due_at desc, p.lead_time_days
             ) as r
         ) as e
     ),
     opened_alerts as (
-        insert into rotator_internal.alert as a (tenant_id, id, secret_id, cycle)
+        insert into rotator_internal.alert (tenant_id, id, secret_id, cycle)
         select e.tenant_id, e.new_alert_id, e.secret_id, e.cycle
         from event as e
-        where e.due_at is not null and (e.alert_id is null or e.alert_state = 'resolved')
-        -- Also makes the look-ups above end before the first alert is inserted.
-        order by e.tenant_id, e.secret_id
-        -- A moved expiry date had ended it, and now the new date is due.
-        on conflict (tenant_id, secret_id, cycle) do update
-        set state = 'open', opened_at = excluded.opened_at, resolved_at = null,
-            acknowledged_at = null, acknowledged_by = null, acknowledged_until = null
+        where e.alert_id is null and e.due_at is not null
         returning 1
     ),
     queued_rows as (
@@ -126,19 +124,23 @@ begin
                 and (p.channel is null or p.channel = c.channel)
             where p.lead_time_days = e.lead_time_days and (p.recipient_id is not null or c.id is not null)
         ) as o on true
-        -- Strict, so it isn't called for the many whom their policies reach.
-        left join lateral rotator_internal.nobody_told(
-            case when o.recipient_id is null then e.tenant_id end, e.secret_id) as n on true
+        -- Asked only for those whom their policies don't reach.
+        left join lateral (
+            select x.addressee, x.channel, x.recipient_id
+            from rotator_internal.nobody_told(e.tenant_id, e.secret_id) as x
+            where o.recipient_id is null
+            offset 0
+        ) as n on true
         where e.due_at is not null
         on conflict (tenant_id, secret_id, cycle, rule, step, due_at, channel, recipient_id) where state <> 'cancelled'
         do nothing
-        returning tenant_id, id, secret_id, channel, rule, due_at
+        returning tenant_id, id, secret_id, channel, rule
     ),
     audited as (
         insert into rotator_internal.audit_event (tenant_id, actor, source, action, entity, entity_id, changes)
         select
             q.tenant_id, 'rotator', 'engine', 'reminder.queued', 'secret', q.secret_id::text,
-            jsonb_build_object('notification', q.id, 'channel', q.channel, 'rule', q.rule, 'due_at', q.due_at)
+            jsonb_build_object('notification', q.id, 'channel', q.channel, 'rule', q.rule)
         from queued_rows as q
     ),
     moved as (
@@ -149,9 +151,28 @@ begin
     )
     select
         (select count(*) from opened_alerts),
-        (select count(*) from queued_rows)
-    into opened, queued;
-    return jsonb_build_object('alerts_opened', opened, 'queued', queued);
+        (select count(*) from queued_rows),
+        (select count(*) from event as e where e.alert_state = 'resolved' and e.due_at is not null)
+    into opened, queued, moved_on;
+
+    if moved_on > 0 then
+        -- A moved expiry date had ended the alert, and now the new date is due. Rare, so planned each time.
+        execute $sql$
+            update rotator_internal.alert as a
+            set state = 'open', opened_at = clock_timestamp(), resolved_at = null,
+                acknowledged_at = null, acknowledged_by = null, acknowledged_until = null
+            from unnest($1) as d
+            join rotator_internal.secret as s on s.tenant_id = d.tenant_id and s.id = d.secret_id
+            where a.tenant_id = d.tenant_id and a.secret_id = d.secret_id and a.cycle = s.cycle and a.state = 'resolved'
+              and exists (
+                select
+                from rotator_internal.notification as n
+                where n.tenant_id = a.tenant_id and n.secret_id = a.secret_id and n.cycle = a.cycle
+                  and n.state = 'queued')
+        $sql$ using due;
+        get diagnostics moved_on = row_count;
+    end if;
+    return jsonb_build_object('alerts_opened', opened + moved_on, 'queued', queued);
 end
 $$;
 

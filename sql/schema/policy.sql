@@ -18,6 +18,7 @@ create table rotator_internal.notification_policy (
 -- After the primary key: look-ups go by secret (see the note on order in schema/secret.sql).
 create unique index notification_policy_once on rotator_internal.notification_policy
     (tenant_id, secret_id, lead_time_days, channel, recipient_id) nulls not distinct;
+create index notification_policy_own on rotator_internal.notification_policy (secret_id) where secret_id is not null;
 
 comment on table rotator_internal.notification_policy is 'Tell this recipient over this channel this many days before expiry.';
 comment on column rotator_internal.notification_policy.lead_time_days is 'Days before the expiry; 0 on it, negative after it.';
