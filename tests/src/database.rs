@@ -2,6 +2,7 @@
 //! queries. Roles belong to the whole cluster, so theirs are uniquely named; all is dropped with the test.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio_postgres::error::DbError;
@@ -212,6 +213,20 @@ pub async fn scalar<T: FromSqlOwned>(
         .await
         .with_context(|| sql.to_owned())?;
     row.try_get(0).with_context(|| sql.to_owned())
+}
+
+/// Waits, half a second at most, until no other session of this database is in a transaction (it
+/// takes a superuser to see them). PostgreSQL sends an error
+/// before it lets go of the locks, and a tick passes over what is locked: without this, one right after a refusal in
+/// another session may find the secret still taken, and leave it to the next tick.
+pub async fn settled(client: &impl GenericClient) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_millis(500);
+    let others = "select exists (select from pg_stat_activity where datname = current_database() \
+        and pid <> pg_backend_pid() and backend_type = 'client backend' and xact_start is not null)";
+    while scalar(client, others, &[]).await? && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
 }
 
 /// Expects the server to have refused with this SQLSTATE and with a hint, as every error of rotator's must have one.

@@ -16,7 +16,7 @@ pub mod slack;
 pub mod smtp;
 
 pub use cluster::{Cluster, Options};
-pub use database::{Role, TestDb, refused, scalar};
+pub use database::{Role, TestDb, refused, scalar, settled};
 pub use patience::{eventually, until};
 pub use sidecar::{Cli, Sidecar};
 

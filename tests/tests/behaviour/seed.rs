@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rotator_tests::{TestDb, scalar, until};
+use rotator_tests::{TestDb, scalar, settled, until};
 use serde_json::Value;
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -59,11 +59,13 @@ impl Acme {
     }
 
     pub async fn tick(&self) -> Result<Value> {
+        settled(&self.db.admin).await?;
         scalar(&self.operator, "select rotator.tick()", &[]).await
     }
 
     /// A tick at another time, as SQL.
     pub async fn tick_at(&self, as_of: &str) -> Result<Value> {
+        settled(&self.db.admin).await?;
         let sql = format!("select rotator.tick(as_of => {as_of})");
         scalar(&self.operator, &sql, &[]).await
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rotator_tests::{Role, TestDb, eventually, scalar};
+use rotator_tests::{Role, TestDb, eventually, scalar, settled};
 use serde_json::Value;
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -116,6 +116,7 @@ impl Acme {
     }
 
     pub async fn tick(&self) -> Result<Value> {
+        settled(&self.db.admin).await?;
         scalar(&self.operator, "select rotator.tick()", &[]).await
     }
 
