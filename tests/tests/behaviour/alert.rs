@@ -28,6 +28,36 @@ async fn the_first_reminder_opens_one_alert_and_later_ones_join_it() -> Result<(
 }
 
 #[tokio::test]
+async fn a_moved_expiry_date_ends_the_alert_and_the_new_date_opens_it_again() -> Result<()> {
+    let acme = Acme::new().await?;
+    let id = acme.due("stripe").await?;
+    acme.tick().await?;
+    acme.editor
+        .execute("select rotator.acknowledge($1)", &[&id])
+        .await?;
+    let alerts = "select state, acknowledged_by is not null as taken, resolved_at is not null as ended from rotator.alerts";
+    let moved =
+        "update rotator.secrets set expiry_date = now() + interval '500 days' where id = $1";
+    acme.editor.execute(moved, &[&id]).await?;
+    assert_eq!(
+        acme.rows(alerts).await?,
+        json!([{"state": "resolved", "taken": true, "ended": true}])
+    );
+
+    // Nobody has taken on the new date.
+    let told = acme.tick_at("now() + interval '490 days'").await?;
+    assert_eq!(
+        (&told["alerts_opened"], &told["queued"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(
+        acme.rows(alerts).await?,
+        json!([{"state": "open", "taken": false, "ended": false}])
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn acknowledging_says_who_and_until_when_and_rotates_nothing() -> Result<()> {
     let acme = Acme::new().await?;
     for (priority, days) in [("P1", 1), ("P2", 2), ("P3", 7), ("P4", 14)] {
