@@ -1,6 +1,6 @@
 -- Due-date maths: what an interval gives in a tenant's wall time, when each lead time begins, and planning, which stamps
--- both on a secret. The row in `calendar` is also the lock of a secret's schedule: whoever changes it takes that row
--- first, and a tick skips rows that are taken. Covered by tests/tests/behaviour/calendar.rs.
+-- both on a secret. Whoever changes a schedule takes the secret's row in `calendar` first, if it has one, and then the
+-- secret; a tick takes only the former, and skips rows that are taken. Covered by tests/tests/behaviour/calendar.rs.
 
 create or replace function rotator_internal.add_in_zone(start timestamptz, step interval, zone text) returns timestamptz
 language plpgsql stable
@@ -100,26 +100,38 @@ begin
     update rotator_internal.secret as x
     set expiring_soon_at = planned.soon_at
     where x.tenant_id = plan.tenant and x.id = plan.secret and x.expiring_soon_at <> planned.soon_at;
-    update rotator_internal.calendar as c
-    set next_event_at = case when s.retired_at is null then planned.next_event_at end
-    where c.tenant_id = plan.tenant and c.secret_id = plan.secret;
+    if s.retired_at is null and planned.next_event_at is not null then
+        insert into rotator_internal.calendar as c (tenant_id, secret_id, next_event_at)
+        values (plan.tenant, plan.secret, planned.next_event_at)
+        on conflict on constraint calendar_pkey do update
+        set next_event_at = excluded.next_event_at, backlog = false;
+    else
+        delete from rotator_internal.calendar as c
+        where c.tenant_id = plan.tenant and c.secret_id = plan.secret;
+    end if;
 end
 $$;
 
 comment on function rotator_internal.plan(uuid, uuid) is
-    'Computes anew when a secret, whose calendar row the caller holds, expires soon and when the tick must look at it.';
+    'Computes anew when a secret, which the caller has locked, expires soon and when the tick must look at it.';
 
 create or replace function rotator_internal.plan_tenant(tenant uuid) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- In the order of the ids, so that two plans of a whole tenant can't deadlock.
+    -- In the order of the ids, so that two plans of a whole tenant can't deadlock. The secrets too: one without a row in
+    -- the calendar may be getting a new date right now.
     perform
     from rotator_internal.calendar as c
     where c.tenant_id = plan_tenant.tenant
     order by c.secret_id
     for update;
+    perform
+    from rotator_internal.secret as s
+    where s.tenant_id = plan_tenant.tenant and s.retired_at is null
+    order by s.id
+    for no key update;
 
     with planned as materialized (
         select s.id, u.soon_at, u.next_event_at
@@ -133,11 +145,19 @@ begin
         set expiring_soon_at = p.soon_at
         from planned as p
         where s.tenant_id = plan_tenant.tenant and s.id = p.id and s.expiring_soon_at <> p.soon_at
+    ),
+    nothing_to_come as (
+        delete from rotator_internal.calendar as c
+        using planned as p
+        where c.tenant_id = plan_tenant.tenant and c.secret_id = p.id and p.next_event_at is null
     )
-    update rotator_internal.calendar as c
-    set next_event_at = p.next_event_at
+    insert into rotator_internal.calendar as c (tenant_id, secret_id, next_event_at)
+    select plan_tenant.tenant, p.id, p.next_event_at
     from planned as p
-    where c.tenant_id = plan_tenant.tenant and c.secret_id = p.id and c.next_event_at is distinct from p.next_event_at;
+    where p.next_event_at is not null
+    on conflict on constraint calendar_pkey do update
+    set next_event_at = excluded.next_event_at
+    where c.next_event_at <> excluded.next_event_at;
 end
 $$;
 

@@ -137,7 +137,8 @@ as $$
 declare
     found_row rotator_internal.secret;
 begin
-    -- The calendar row first, as everywhere: a tick that holds it must finish before we read what it queued.
+    -- The calendar row first, as everywhere: a tick that holds it must finish before we read what it queued. Without
+    -- one no tick looks at the secret.
     perform
     from rotator_internal.calendar as c
     where c.tenant_id = lock_secret.tenant and c.secret_id = lock_secret.secret
@@ -206,7 +207,10 @@ begin
         perform rotator_internal.refuse_duplicate();
     end if;
 
-    insert into rotator_internal.calendar (tenant_id, secret_id, next_event_at) values (tenant, made, planned.next_event_at);
+    if planned.next_event_at is not null then
+        insert into rotator_internal.calendar (tenant_id, secret_id, next_event_at)
+        values (tenant, made, planned.next_event_at);
+    end if;
     perform rotator_internal.record_event(
         tenant, 'secret.registered', 'secret', made::text,
         jsonb_strip_nulls(to_jsonb(f) - '{name,provider_ref,purpose}'::text[])

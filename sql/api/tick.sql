@@ -62,7 +62,7 @@ begin
             a.id as alert_id, coalesce(a.id, rotator_internal.uuid_v7()) as new_alert_id, a.state as alert_state,
             -- After a gap several have passed: the most urgent one speaks for all.
             e.leads[1] as lead_time_days, e.due_at, e.next_event_at, e.leads, e.channels, e.recipients
-        from unnest(due, places) as d (tenant_id, secret_id, was_due_at, place)
+        from unnest(due, places) as d (tenant_id, secret_id, was_due_at, backlog, place)
         cross join lateral (
             select x.id, x.cycle, x.owner_id, x.expiry_date, x.rotation_interval, x.retired_at
             from rotator_internal.secret as x
@@ -145,9 +145,14 @@ begin
     ),
     moved as (
         update rotator_internal.calendar as c
-        set next_event_at = e.next_event_at
+        set next_event_at = e.next_event_at, backlog = false
         from event as e
-        where c.ctid = e.place
+        where c.ctid = e.place and e.next_event_at is not null
+    ),
+    nothing_to_come as (
+        delete from rotator_internal.calendar as c
+        using event as e
+        where c.ctid = e.place and e.next_event_at is null
     )
     select
         (select count(*) from opened_alerts),

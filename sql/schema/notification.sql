@@ -9,7 +9,8 @@ create table rotator_internal.notification (
     secret_id uuid,
     alert_id uuid,
     cycle integer,
-    kind text not null check (kind in ('reminder', 'escalation', 'summary', 'test')),
+    kind text not null check (kind in (
+        'reminder', 'escalation', 'summary', 'test', 'acknowledge', 'resolve')),
     rule text not null,
     step integer not null default 0,
     lead_time_days integer,
@@ -29,7 +30,7 @@ create table rotator_internal.notification (
     last_error text,
     provider_message_id text,
     fallback_of uuid,
-    check (kind not in ('reminder', 'escalation') or (secret_id is not null and alert_id is not null and cycle is not null))
+    check (kind in ('summary', 'test') or (secret_id is not null and alert_id is not null and cycle is not null))
 );
 
 -- Scheduling is exactly once by this index, whoever ticks and how often. A cancelled row doesn't count: an expiry date

@@ -65,14 +65,18 @@ comment on column rotator_internal.secret.cycle is 'Counts rotations, from 1: al
 create table rotator_internal.calendar (
     tenant_id uuid not null,
     secret_id uuid not null,
-    next_event_at timestamptz,
+    next_event_at timestamptz not null,
+    backlog boolean not null default false,
     primary key (tenant_id, secret_id),
     foreign key (tenant_id, secret_id) references rotator_internal.secret (tenant_id, id) on delete cascade
 ) with (fillfactor = 70);
 
-create index calendar_next on rotator_internal.calendar (next_event_at) where next_event_at is not null;
+create index calendar_next on rotator_internal.calendar (next_event_at);
 
-comment on table rotator_internal.calendar is 'When the tick must look at a secret next; null when nothing is to come.';
+comment on table rotator_internal.calendar is
+    'When the tick must look at a secret next; a secret to which nothing is to come has no row.';
+comment on column rotator_internal.calendar.backlog is
+    'It was past its lead times when it was imported: announced in a summary, not by a reminder of its own.';
 
 create table rotator_internal.rotation (
     tenant_id uuid not null,
