@@ -18,6 +18,7 @@ declare
             else interval '14 days'
         end);
     taken rotator_internal.alert;
+    newly boolean;
 begin
     perform rotator_internal.refuse_retired(secret);
     if until <= clock_timestamp() then
@@ -35,6 +36,7 @@ begin
         return taken;  -- whoever took it first has it
     end if;
 
+    newly := taken.state = 'open';
     update rotator_internal.alert as a
     set state = 'acknowledged',
         acknowledged_at = case when a.state = 'acknowledged' then a.acknowledged_at else clock_timestamp() end,
@@ -46,6 +48,9 @@ begin
         secret.tenant_id, 'alert.acknowledged', 'secret', secret.id::text,
         jsonb_strip_nulls(jsonb_build_object('alert', taken.id, 'cycle', secret.cycle, 'until', ends, 'note', remark)),
         actor, source);
+    if newly then
+        perform rotator_internal.follow_alert(secret.tenant_id, secret.id, secret.cycle, 'acknowledge', actor, source);
+    end if;
     return taken;
 end
 $$;

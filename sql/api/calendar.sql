@@ -53,6 +53,25 @@ end;
 comment on function rotator_internal.policies_of(uuid, uuid) is
     'The policies that apply to a secret: its own, else the tenant''s default.';
 
+create or replace function rotator_internal.upcoming_by(
+    leads integer[], expiry timestamptz, rotation_interval interval, zone text)
+returns table (soon_at timestamptz, next_event_at timestamptz)
+language sql stable
+begin atomic
+    -- The most urgent reminder that has passed is looked at by the next tick, which queues it unless it was queued
+    -- before; without one, the first to come.
+    select
+        coalesce(min(r.due_at) filter (where r.lead_time_days >= 0), expiry),
+        coalesce(max(r.due_at) filter (where r.due_at <= clock_timestamp()), min(r.due_at))
+    from (
+        select l.lead_time_days, rotator_internal.lead_instant(expiry, l.lead_time_days, rotation_interval, zone) as due_at
+        from unnest(leads) as l (lead_time_days)
+    ) as r;
+end;
+
+comment on function rotator_internal.upcoming_by(integer[], timestamptz, interval, text) is
+    'When a secret with these lead times begins to expire soon, and when the tick must look at it.';
+
 create or replace function rotator_internal.upcoming(
     tenant uuid,
     secret uuid,
@@ -65,18 +84,10 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- The most urgent reminder that has passed is looked at by the next tick, which queues it unless it was queued
-    -- before; without one, the first to come.
-    select
-        coalesce(min(r.due_at) filter (where r.lead_time_days >= 0), expiry),
-        coalesce(max(r.due_at) filter (where r.due_at <= clock_timestamp()), min(r.due_at))
-    into soon_at, next_event_at
-    from (
-        select
-            p.lead_time_days,
-            rotator_internal.lead_instant(expiry, p.lead_time_days, upcoming.rotation_interval, zone) as due_at
-        from rotator_internal.policies_of(tenant, secret) as p
-    ) as r;
+    select u.* into soon_at, next_event_at
+    from rotator_internal.upcoming_by(
+        array(select p.lead_time_days from rotator_internal.policies_of(tenant, secret) as p),
+        expiry, upcoming.rotation_interval, zone) as u;
 end
 $$;
 
@@ -178,12 +189,13 @@ begin
             set state = case when n.state = 'leased' then n.state else 'cancelled' end,
                 withdrawn_at = clock_timestamp()
             where n.tenant_id = $1 and n.secret_id = $2
-              and n.state in ('queued', 'retry', 'deferred', 'leased')
-              and n.withdrawn_at is null
+              and n.stage = 'pending' and n.withdrawn_at is null
+              and n.kind not in ('acknowledge', 'resolve')
             returning n.state
         )
         select count(*) filter (where g.state = 'cancelled') from gone as g
     $sql$ into cancelled using tenant, secret;
+    perform rotator_internal.leave_summary(tenant, secret);
     return cancelled;
 end
 $$;

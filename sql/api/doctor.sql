@@ -15,14 +15,15 @@ begin
                 select extract(epoch from clock_timestamp() - h.last_tick_at)::bigint from rotator_internal.heartbeat as h),
             'queued', q.queued,
             'oldest_due_seconds', q.oldest_due_seconds,
-            'dead', (select count(*) from rotator_internal.notification as n where n.state = 'dead'))
+            'dead', (select count(*) from rotator_internal.notification as n where n.stage = 'dead'))
         from (
             select
                 count(*) filter (where n.state <> 'leased') as queued,
                 extract(epoch from clock_timestamp() - min(n.available_at)
-                    filter (where n.available_at <= clock_timestamp()))::bigint as oldest_due_seconds
+                    filter (where n.available_at <= clock_timestamp()
+                        and (n.state <> 'leased' or n.leased_until <= clock_timestamp())))::bigint as oldest_due_seconds
             from rotator_internal.notification as n
-            where n.state in ('queued', 'retry', 'leased')
+            where n.stage = 'pending'
         ) as q
     );
 end

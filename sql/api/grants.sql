@@ -7,7 +7,6 @@
 do $ownership$
 declare
     thing record;
-    grantee name;
     -- Functions that must see more than one tenant, or decide which tenant it is.
     engine constant text[] := array[
         'identity', 'current_tenant', 'current_actor', 'current_member_role', 'current_time_zone', 'use_tenant',
@@ -38,35 +37,40 @@ begin
         execute pg_catalog.format('alter routine %s owner to %I', thing.name, thing.owner);
     end loop;
 
-    for grantee in
-        select distinct coalesce(r.rolname, 'public')
+    -- From everybody but its owner: once granted, that would be the rights by which our functions work.
+    for thing in
+        select o.kind, o.name, coalesce(pg_catalog.quote_ident(r.rolname), 'public') as grantee
         from (
-            select c.relacl as acl, c.relowner as owner
+            select
+                case when c.relkind operator(pg_catalog.=) 'S' then 'sequence' else 'table' end as kind,
+                c.oid::pg_catalog.regclass::text as name, c.relowner as owner, c.relacl as acl
             from pg_catalog.pg_class as c
             where c.relnamespace operator(pg_catalog.=) any (
-                array['rotator'::pg_catalog.regnamespace, 'rotator_internal'::pg_catalog.regnamespace]::oid[])
+                    array['rotator'::pg_catalog.regnamespace, 'rotator_internal'::pg_catalog.regnamespace]::oid[])
             union all
-            select p.proacl, p.proowner
+            select 'table', c.oid::pg_catalog.regclass::text, c.relowner, a.attacl
+            from pg_catalog.pg_class as c
+            join pg_catalog.pg_attribute as a on a.attrelid operator(pg_catalog.=) c.oid
+            where c.relnamespace operator(pg_catalog.=) any (
+                    array['rotator'::pg_catalog.regnamespace, 'rotator_internal'::pg_catalog.regnamespace]::oid[])
+            union all
+            select
+                'routine', p.oid::pg_catalog.regprocedure::text, p.proowner,
+                coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
             from pg_catalog.pg_proc as p
             where p.pronamespace operator(pg_catalog.=) any (
-                array['rotator'::pg_catalog.regnamespace, 'rotator_internal'::pg_catalog.regnamespace]::oid[])
+                    array['rotator'::pg_catalog.regnamespace, 'rotator_internal'::pg_catalog.regnamespace]::oid[])
             union all
-            select n.nspacl, n.nspowner
+            select 'schema', pg_catalog.quote_ident(n.nspname), n.nspowner, n.nspacl
             from pg_catalog.pg_namespace as n
             where n.nspname operator(pg_catalog.=) any (array['rotator', 'rotator_internal']::name[])
         ) as o
         cross join lateral pg_catalog.aclexplode(o.acl) as a
         left join pg_catalog.pg_roles as r on r.oid operator(pg_catalog.=) a.grantee
         where a.grantee operator(pg_catalog.<>) o.owner
-        union
-        select 'public'
+        group by o.kind, o.name, r.rolname
     loop
-        execute pg_catalog.format(
-            'revoke all on all tables in schema rotator, rotator_internal from %1$s; '
-            'revoke all on all sequences in schema rotator, rotator_internal from %1$s; '
-            'revoke all on all routines in schema rotator, rotator_internal from %1$s; '
-            'revoke all on schema rotator, rotator_internal from %1$s',
-            case when grantee operator(pg_catalog.=) 'public' then 'public' else pg_catalog.quote_ident(grantee) end);
+        execute pg_catalog.format('revoke all on %s %s from %s', thing.kind, thing.name, thing.grantee);
     end loop;
 end
 $ownership$;
@@ -113,6 +117,7 @@ grant execute on function
     rotator.set_contact(text, text, text),
     rotator.add_notification_policy(integer, text, text, uuid),
     rotator.remove_notification_policy(uuid),
+    rotator.test_notification(text, text),
     rotator.add_member(text, text, text),
     rotator.remove_member(text, text),
     rotator.rotate_key(text, text)
@@ -141,7 +146,7 @@ grant execute on function
     rotator.complete_notification(uuid, uuid, text),
     rotator.complete_notifications(jsonb),
     rotator.fail_notification(uuid, uuid, text, text, interval),
-    rotator.release_notifications(uuid[]),
+    rotator.release_notifications(uuid[], uuid[]),
     rotator.redeem_link(text, text, text, text, timestamptz, timestamptz),
     rotator.engine_status()
 to rotator_sidecar;

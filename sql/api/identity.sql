@@ -41,8 +41,8 @@ $$;
 comment on function rotator_internal.is_operator() is
     'Whether the login role is a rotator_admin (superusers are); never in claims mode.';
 
-create or replace function rotator_internal.identity(out tenant uuid, out actor text, out role text)
-language plpgsql stable parallel restricted security definer
+create or replace function rotator_internal.work_out_identity(out tenant uuid, out actor text, out role text)
+language plpgsql stable parallel restricted
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
@@ -96,17 +96,53 @@ begin
 end
 $$;
 
+comment on function rotator_internal.work_out_identity() is
+    'Tenant, actor and role of this session, from its claims or its login role and the members as they are now.';
+
+create or replace function rotator_internal.identity(out tenant uuid, out actor text, out role text)
+language plpgsql stable parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    -- Every policy of every statement asks. The library forgets when a setting, a member, a tenant or a role changes, in
+    -- this session or another: extension/src/session/memory.rs.
+    me record := rotator_internal.recall_identity();
+begin
+    if me.tenant is null then
+        select w.* into me
+        from rotator_internal.work_out_identity() as w;
+        perform rotator_internal.remember_identity(me.tenant, me.actor, me.role);
+    end if;
+    tenant := me.tenant;
+    actor := me.actor;
+    role := me.role;
+end
+$$;
+
 comment on function rotator_internal.identity() is
     'Tenant, actor and role of this session. Without a role there is no tenant either.';
+
+create or replace trigger forget_identity
+after insert or update or delete or truncate on rotator_internal.member
+for each statement execute function rotator_internal.forget_identity();
+alter table rotator_internal.member enable always trigger forget_identity;
+
+create or replace trigger forget_identity
+after insert or update or delete or truncate on rotator_internal.tenant
+for each statement execute function rotator_internal.forget_identity();
+alter table rotator_internal.tenant enable always trigger forget_identity;
 
 create or replace function rotator.current_tenant() returns uuid
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    tenant uuid := rotator_internal.recall_tenant();
 begin
-    return (
-        select i.tenant from rotator_internal.identity() as i
-    );
+    if tenant is null then
+        tenant := (select i.tenant from rotator_internal.identity() as i);
+    end if;
+    return tenant;
 end
 $$;
 

@@ -1,8 +1,8 @@
--- Acting by the link in a notification. The token is the right: 256 random bits of which only a hash is stored. Every
--- attempt's link stays good until the cycle ends, 90 days at most; an action counts once a cycle, and showing changes
+-- Acting by the link in a notification. The token is the right: 256 random bits of which only a hash is stored, with the
+-- attempt that sent it. Every attempt's link stays good until the cycle ends, 90 days at most; an action counts once a cycle, and showing changes
 -- nothing. Actions are the same as a member's: api/alert.sql, api/rotation.sql. Covered by tests/tests/behaviour/link.rs.
 
-create or replace function rotator_internal.link_page(l rotator_internal.link) returns jsonb
+create or replace function rotator_internal.link_page(tenant uuid, secret uuid) returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -13,15 +13,15 @@ begin
             'secret', rotator_internal.secret_in_message(s) - '{id,provider_ref}'::text[],
             'needs_next_expiry_date', s.rotation_interval is null)
         from rotator_internal.tenant as t
-        join rotator_internal.secret as s on s.tenant_id = t.tenant_id and s.id = l.secret_id
+        join rotator_internal.secret as s on s.tenant_id = t.tenant_id and s.id = link_page.secret
         left join rotator_internal.alert as a
             on a.tenant_id = s.tenant_id and a.secret_id = s.id and a.cycle = s.cycle
-        where t.tenant_id = l.tenant_id
+        where t.tenant_id = link_page.tenant
     );
 end
 $$;
 
-comment on function rotator_internal.link_page(rotator_internal.link) is 'What the page behind a link shows.';
+comment on function rotator_internal.link_page(uuid, uuid) is 'What the page behind a link shows.';
 
 create or replace function rotator_internal.done_before(
     secret rotator_internal.secret, wanted_cycle integer, wanted text) returns jsonb
@@ -66,9 +66,8 @@ set enable_seqscan = off
 set jit = off
 as $$
 declare
-    l rotator_internal.link;
+    l record; -- what the link stands for
     locked rotator_internal.secret;
-    who text;
     result jsonb;
 begin
     if action is null or action not in ('show', 'acknowledge', 'rotated') then
@@ -76,11 +75,12 @@ begin
     elsif via is null or via not in ('link', 'slack', 'email') then
         perform rotator_internal.refuse('22023', 'unknown via', 'It is link, slack or email.');
     end if;
-    select x.* into l
-    from rotator_internal.link as x
-    join rotator_internal.tenant as t on t.tenant_id = x.tenant_id and t.status = 'active'
-    where x.token_hash = sha256(convert_to(coalesce(token, ''), 'UTF8'));
-    if l.token_hash is null then
+    select n.tenant_id, n.secret_id, n.cycle, n.addressee, d.started_at + interval '90 days' as expires_at into l
+    from rotator_internal.delivery_attempt as d
+    join rotator_internal.notification as n on n.id = d.notification_id and n.tenant_id = d.tenant_id
+    join rotator_internal.tenant as t on t.tenant_id = d.tenant_id and t.status = 'active'
+    where d.token_hash = sha256(convert_to(coalesce(token, ''), 'UTF8'));
+    if l.secret_id is null then
         perform rotator_internal.refuse('PT404', 'no such link', 'Open the link from the newest message about it.');
     end if;
 
@@ -103,17 +103,14 @@ begin
             'Nothing needs to be done by this link; a newer message has a newer one.');
     end if;
     if action = 'show' then
-        return rotator_internal.link_page(l);
+        return rotator_internal.link_page(l.tenant_id, l.secret_id);
     end if;
 
-    select n.addressee into who
-    from rotator_internal.notification as n
-    where n.tenant_id = l.tenant_id and n.id = l.notification_id;
     if action = 'acknowledge' then
-        perform rotator_internal.acknowledge(locked, note, until, who, via);
+        perform rotator_internal.acknowledge(locked, note, until, l.addressee, via);
         result := jsonb_build_object('action', action);
     else
-        next_expiry_date := rotator_internal.rotate(locked, clock_timestamp(), next_expiry_date, null, note, who, via);
+        next_expiry_date := rotator_internal.rotate(locked, clock_timestamp(), next_expiry_date, null, note, l.addressee, via);
         result := jsonb_build_object(
             'action', action,
             'next_expiry_date', to_char(next_expiry_date at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
@@ -121,9 +118,9 @@ begin
             rotator_internal.local_time(next_expiry_date, rotator_internal.zone_of(l.tenant_id)));
     end if;
     insert into rotator_internal.link_action (tenant_id, secret_id, cycle, action, actor)
-    values (l.tenant_id, l.secret_id, l.cycle, redeem_link.action, who);
+    values (l.tenant_id, l.secret_id, l.cycle, redeem_link.action, l.addressee);
     return result || jsonb_build_object(
-        'by', who, 'at', rotator_internal.local_time(clock_timestamp(), rotator_internal.zone_of(l.tenant_id)));
+        'by', l.addressee, 'at', rotator_internal.local_time(clock_timestamp(), rotator_internal.zone_of(l.tenant_id)));
 end
 $$;
 

@@ -66,6 +66,23 @@ create or replace function rotator_internal.bound_tenant() returns uuid
   language c stable strict parallel restricted
   as 'MODULE_PATHNAME', 'bound_tenant_wrapper';
 
+-- all null when who is asking must be worked out (anew)
+create or replace function rotator_internal.recall_identity(out tenant uuid, out actor text, out role text) returns record
+  language c stable strict parallel restricted
+  as 'MODULE_PATHNAME', 'recall_identity_wrapper';
+
+create or replace function rotator_internal.recall_tenant() returns uuid
+  language c stable strict parallel restricted
+  as 'MODULE_PATHNAME', 'recall_tenant_wrapper';
+
+create or replace function rotator_internal.remember_identity(tenant uuid, actor text, role text) returns void
+  language c volatile strict parallel restricted
+  as 'MODULE_PATHNAME', 'remember_identity_wrapper';
+
+create or replace function rotator_internal.forget_identity() returns trigger
+  language c volatile strict parallel unsafe
+  as 'MODULE_PATHNAME', 'forget_identity_wrapper';
+
 create or replace function rotator_internal.in_claims_mode() returns boolean
   language c stable strict parallel restricted
   as 'MODULE_PATHNAME', 'in_claims_mode_wrapper';
@@ -97,5 +114,10 @@ comment on function rotator_internal.master_key_status() is 'Null when the maste
 comment on function rotator_internal.wrapping_master_key_id() is 'The master key that wraps new data keys; RT010 when there is none.';
 comment on function rotator_internal.bind_tenant(uuid, boolean) is 'Binds this session, or its transaction, to a tenant.';
 comment on function rotator_internal.bound_tenant() is 'The tenant this session is bound to, if nobody tampered with the binding.';
+comment on function rotator_internal.recall_identity() is
+    'What rotator_internal.identity() found last, while nothing that decides it can have changed; else nulls.';
+comment on function rotator_internal.recall_tenant() is 'The tenant of recall_identity().';
+comment on function rotator_internal.remember_identity(uuid, text, text) is 'Keeps what was found, for recall_identity().';
+comment on function rotator_internal.forget_identity() is 'A trigger: members or tenants changed, so who is asking is worked out anew.';
 comment on function rotator_internal.in_claims_mode() is 'Whether the session user is listed in rotator.trusted_authenticators.';
 comment on function rotator_internal.claims() is 'Tenant, subject and role of the request''s claims; null when absent or malformed.';

@@ -53,6 +53,7 @@ begin
     set state = 'resolved', resolved_at = clock_timestamp()
     where a.tenant_id = retire.tenant and a.secret_id = retire.secret and a.state <> 'resolved';
     perform rotator_internal.cancel_queued(tenant, secret);
+    perform rotator_internal.follow_alert(tenant, secret, locked.cycle, 'resolve');
     perform rotator_internal.plan(tenant, secret);
     perform rotator_internal.record_event(
         tenant, 'secret.retired', 'secret', secret::text, jsonb_strip_nulls(jsonb_build_object('reason', why)));

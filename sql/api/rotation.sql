@@ -71,6 +71,7 @@ begin
     set state = 'resolved', resolved_at = clock_timestamp(), next_escalation_at = null
     where a.tenant_id = tenant and a.secret_id = secret.id and a.cycle = secret.cycle and a.state <> 'resolved';
     perform rotator_internal.cancel_queued(tenant, secret.id);
+    perform rotator_internal.follow_alert(tenant, secret.id, secret.cycle, 'resolve', actor, source);
     update rotator_internal.secret as s
     set cycle = s.cycle + 1,
         last_rotated_at = rotate.rotated_at,

@@ -171,6 +171,91 @@ $$;
 
 comment on function rotator_internal.refuse_retired(rotator_internal.secret) is 'Raises PT409 for a retired secret.';
 
+create or replace function rotator_internal.insert_secrets(
+    tenant uuid, zone text, given rotator_internal.secret_fields[]) returns uuid[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    me text := rotator.current_actor();
+    leads integer[];
+    fresh uuid[];
+    made uuid[];
+    next_made integer := 1;
+begin
+    -- Policies stay as they are until this is committed and their change can see it: see lock_policies.
+    perform from rotator_internal.tenant as t where t.tenant_id = insert_secrets.tenant for share;
+    -- A new secret has no policies of its own.
+    leads := array(
+        select p.lead_time_days
+        from rotator_internal.notification_policy as p
+        where p.tenant_id = insert_secrets.tenant and p.secret_id is null);
+    fresh := array(select rotator_internal.uuid_v7() from unnest(given));
+
+    with written as (
+        insert into rotator_internal.secret as s (
+            tenant_id, id, name, name_index, provider_ref, purpose, provider_type, environment, priority, labels,
+            owner_id, secondary_owner_id, team_lead_id, expiry_date, expiring_soon_at, rotation_interval, external_id)
+        select
+            tenant,
+            f.id,
+            rotator_internal.seal_field(tenant, 'secret.name', f.id, f.name),
+            rotator_internal.blind_index(tenant, 'secret.name', f.name),
+            rotator_internal.seal_field(tenant, 'secret.provider_ref', f.id, f.provider_ref),
+            rotator_internal.seal_field(tenant, 'secret.purpose', f.id, f.purpose),
+            f.provider_type, f.environment, f.priority, f.labels,
+            coalesce(f.owner_id, me), f.secondary_owner_id, f.team_lead_id,
+            f.expiry_date, u.soon_at, f.rotation_interval, f.external_id
+        from rows from (unnest(given), unnest(fresh)) with ordinality as f (
+            name, provider_type, provider_ref, purpose, environment, priority, labels, owner_id, secondary_owner_id,
+            team_lead_id, expiry_date, rotation_interval, external_id, id, place)
+        cross join lateral rotator_internal.upcoming_by(leads, f.expiry_date, f.rotation_interval, zone) as u
+        order by f.place
+        on conflict do nothing
+        returning
+            s.id, s.provider_ref, s.purpose, s.provider_type, s.environment, s.priority, s.labels, s.owner_id,
+            s.secondary_owner_id, s.team_lead_id, s.expiry_date, s.rotation_interval, s.external_id
+    ),
+    planned as (
+        insert into rotator_internal.calendar (tenant_id, secret_id, next_event_at)
+        select tenant, w.id, u.next_event_at
+        from written as w
+        cross join lateral rotator_internal.upcoming_by(leads, w.expiry_date, w.rotation_interval, zone) as u
+    ),
+    recorded as (
+        insert into rotator_internal.audit_event (tenant_id, actor, source, action, entity, entity_id, changes, request_id)
+        select
+            tenant, me, rotator_internal.current_source(), 'secret.registered', 'secret', w.id::text,
+            jsonb_strip_nulls(jsonb_build_object(
+                'name', 'set',
+                'provider_ref', case when w.provider_ref is not null then 'set' end,
+                'purpose', case when w.purpose is not null then 'set' end,
+                'provider_type', w.provider_type, 'environment', w.environment, 'priority', w.priority,
+                'labels', w.labels, 'owner_id', w.owner_id, 'secondary_owner_id', w.secondary_owner_id,
+                'team_lead_id', w.team_lead_id, 'expiry_date', w.expiry_date,
+                'rotation_interval', w.rotation_interval, 'external_id', w.external_id)),
+            rotator_internal.current_request_id()
+        from written as w
+    )
+    select array_agg(w.id order by w.id) into made
+    from written as w;
+
+    -- Ids of one session rise, so what was written comes in the order of what was given.
+    for place in 1 .. cardinality(fresh) loop
+        if fresh[place] = made[next_made] then
+            next_made := next_made + 1;
+        else
+            fresh[place] := null;
+        end if;
+    end loop;
+    return fresh;
+end
+$$;
+
+comment on function rotator_internal.insert_secrets(uuid, text, rotator_internal.secret_fields[]) is
+    'Encrypts, stores, plans and audits new secrets in one statement. The fields are checked already (check_fields). Gives '
+    'the ids, in their order, and null for one whose name or external_id is taken.';
+
 create or replace function rotator_internal.insert_secret(
     tenant uuid, given rotator_internal.secret_fields) returns uuid
 language plpgsql
@@ -178,51 +263,17 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     zone text := rotator_internal.zone_of(tenant);
-    f rotator_internal.secret_fields := rotator_internal.check_fields(given, zone);
-    fresh uuid := rotator_internal.uuid_v7();
-    planned record;
-    made uuid;
+    made uuid[] := rotator_internal.insert_secrets(tenant, zone, array[rotator_internal.check_fields(given, zone)]);
 begin
-    -- Policies stay as they are until this is committed and their change can see it: see lock_policies.
-    perform from rotator_internal.tenant as t where t.tenant_id = insert_secret.tenant for share;
-    select u.* into planned
-    from rotator_internal.upcoming(tenant, fresh, f.expiry_date, f.rotation_interval, zone) as u;
-    f.owner_id := coalesce(f.owner_id, rotator.current_actor());
-    insert into rotator_internal.secret as s (
-        tenant_id, id, name, name_index, provider_ref, purpose, provider_type, environment, priority, labels,
-        owner_id, secondary_owner_id, team_lead_id, expiry_date, expiring_soon_at, rotation_interval, external_id)
-    values (
-        tenant,
-        fresh,
-        rotator_internal.seal_field(tenant, 'secret.name', fresh, f.name),
-        rotator_internal.blind_index(tenant, 'secret.name', f.name),
-        rotator_internal.seal_field(tenant, 'secret.provider_ref', fresh, f.provider_ref),
-        rotator_internal.seal_field(tenant, 'secret.purpose', fresh, f.purpose),
-        f.provider_type, f.environment, f.priority, f.labels,
-        f.owner_id, f.secondary_owner_id, f.team_lead_id,
-        f.expiry_date, planned.soon_at, f.rotation_interval, f.external_id)
-    on conflict do nothing
-    returning s.id into made;
-    if made is null then
+    if made[1] is null then
         perform rotator_internal.refuse_duplicate();
     end if;
-
-    if planned.next_event_at is not null then
-        insert into rotator_internal.calendar (tenant_id, secret_id, next_event_at)
-        values (tenant, made, planned.next_event_at);
-    end if;
-    perform rotator_internal.record_event(
-        tenant, 'secret.registered', 'secret', made::text,
-        jsonb_strip_nulls(to_jsonb(f) - '{name,provider_ref,purpose}'::text[])
-            || jsonb_build_object('name', 'set')
-            || case when f.provider_ref is null then '{}' else '{"provider_ref": "set"}' end::jsonb
-            || case when f.purpose is null then '{}' else '{"purpose": "set"}' end::jsonb);
-    return made;
+    return made[1];
 end
 $$;
 
 comment on function rotator_internal.insert_secret(uuid, rotator_internal.secret_fields) is
-    'Checks, encrypts, stores, plans and audits a new secret.';
+    'Checks, encrypts, stores, plans and audits a new secret; 23505 when its name or external_id is taken.';
 
 create or replace function rotator_internal.refuse_duplicate() returns void
 language plpgsql stable
@@ -307,6 +358,10 @@ begin
         from rotator_internal.secret as s
         where s.tenant_id = tenant and s.id = secret and s.expiring_soon_at > clock_timestamp()
           and a.tenant_id = s.tenant_id and a.secret_id = s.id and a.cycle = s.cycle and a.state <> 'resolved';
+        if found then
+            perform rotator_internal.cancel_queued(tenant, secret);
+            perform rotator_internal.follow_alert(tenant, secret, locked.cycle, 'resolve');
+        end if;
     end if;
 
     perform rotator_internal.record_event(

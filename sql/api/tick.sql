@@ -58,7 +58,7 @@ begin
     -- from turning look-ups into joins: it can't know how many are due, and keeps its plan while tables grow.
     with event as materialized (
         select
-            d.tenant_id, d.secret_id, d.place, s.cycle, s.owner_id,
+            d.tenant_id, d.secret_id, d.place, case when d.backlog then 'merged' else 'queued' end as state, s.cycle, s.owner_id,
             a.id as alert_id, coalesce(a.id, rotator_internal.uuid_v7()) as new_alert_id, a.state as alert_state,
             -- After a gap several have passed: the most urgent one speaks for all.
             e.leads[1] as lead_time_days, e.due_at, e.next_event_at, e.leads, e.channels, e.recipients
@@ -110,11 +110,12 @@ begin
     ),
     queued_rows as (
         insert into rotator_internal.notification (
-            tenant_id, secret_id, alert_id, cycle, kind, rule, lead_time_days, due_at, channel, recipient_id, addressee)
+            tenant_id, secret_id, alert_id, cycle, kind, rule, lead_time_days, due_at, channel, recipient_id, addressee,
+            state)
         select
             e.tenant_id, e.secret_id, e.new_alert_id, e.cycle, 'reminder', 'lead:' || e.lead_time_days, e.lead_time_days,
             e.due_at, coalesce(o.channel, n.channel), coalesce(o.recipient_id, n.recipient_id),
-            coalesce(n.addressee, e.owner_id)
+            coalesce(n.addressee, e.owner_id), e.state
         from event as e
         left join lateral (
             select coalesce(p.channel, c.channel) as channel, coalesce(p.recipient_id, c.recipient_id) as recipient_id
@@ -132,14 +133,14 @@ begin
             offset 0
         ) as n on true
         where e.due_at is not null
-        on conflict (tenant_id, secret_id, cycle, rule, step, due_at, channel, recipient_id) where state <> 'cancelled'
+        on conflict (tenant_id, secret_id, cycle, rule, step, due_at, channel, recipient_id) where stage <> 'cancelled'
         do nothing
-        returning tenant_id, id, secret_id, channel, rule
+        returning tenant_id, id, secret_id, channel, rule, state
     ),
     audited as (
         insert into rotator_internal.audit_event (tenant_id, actor, source, action, entity, entity_id, changes)
         select
-            q.tenant_id, 'rotator', 'engine', 'reminder.queued', 'secret', q.secret_id::text,
+            q.tenant_id, 'rotator', 'engine', 'reminder.' || q.state, 'secret', q.secret_id::text,
             jsonb_build_object('notification', q.id, 'channel', q.channel, 'rule', q.rule)
         from queued_rows as q
     ),
@@ -156,7 +157,7 @@ begin
     )
     select
         (select count(*) from opened_alerts),
-        (select count(*) from queued_rows),
+        (select count(*) from queued_rows as q where q.state = 'queued'),
         (select count(*) from event as e where e.alert_state = 'resolved' and e.due_at is not null)
     into opened, queued, moved_on;
 
@@ -173,7 +174,7 @@ begin
                 select
                 from rotator_internal.notification as n
                 where n.tenant_id = a.tenant_id and n.secret_id = a.secret_id and n.cycle = a.cycle
-                  and n.state = 'queued')
+                  and n.state in ('queued', 'merged') and n.kind not in ('acknowledge', 'resolve'))
         $sql$ using due;
         get diagnostics moved_on = row_count;
     end if;
@@ -195,6 +196,7 @@ declare
     due rotator_internal.calendar[];
     places tid[]; -- nobody can move the rows: they are locked
     result jsonb := '{"alerts_opened": 0, "queued": 0}';
+    queued integer := 0;
 begin
     if as_of is null or max_rows is null or max_rows not between 1 and 100000 then
         perform rotator_internal.refuse(
@@ -219,9 +221,14 @@ begin
         result := rotator_internal.queue_due(due, places, as_of);
     end if;
 
+    -- What is merged in several steps makes one summary, after the last.
+    if coalesce(cardinality(due), 0) < max_rows then
+        queued := rotator_internal.gather_summaries(as_of);
+    end if;
+
     result := result || jsonb_build_object(
+        'queued', (result ->> 'queued')::integer + queued,
         'due', coalesce(cardinality(due), 0),
-        'taken_back', rotator_internal.take_back_lost(),
         'more', coalesce(cardinality(due), 0) >= max_rows);
     insert into rotator_internal.heartbeat (last_tick_at) values (clock_timestamp())
     on conflict (only_row) do update set last_tick_at = excluded.last_tick_at;

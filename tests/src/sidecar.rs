@@ -119,9 +119,14 @@ impl Sidecar {
         self.ended(DRAINED).await
     }
 
+    /// Its process id, while it runs.
+    pub fn process(&self) -> Result<u32> {
+        self.child.id().context("the sidecar has ended")
+    }
+
     /// Sends a signal, `libc::SIGSTOP` for one that hangs.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        let id = self.child.id().context("the sidecar has ended")?;
+        let id = self.process()?;
         // SAFETY: kill only sends a signal, to a child of ours that was not waited for yet, so its id is still its own.
         if unsafe { libc::kill(i32::try_from(id)?, signal) } != 0 {
             return Err(std::io::Error::last_os_error()).context("sending a signal to the sidecar");

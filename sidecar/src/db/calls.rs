@@ -156,11 +156,19 @@ impl Session {
     }
 
     /// Gives back claims that were never started; their attempt does not count.
-    pub async fn release_notifications(&self, claims: &[Uuid]) -> Result<i32, DbError> {
+    pub async fn release_notifications(
+        &self,
+        ids: &[Uuid],
+        claims: &[Uuid],
+    ) -> Result<i32, DbError> {
         const NAME: &str = "release_notifications";
-        let statement = "select rotator.release_notifications($1)";
+        let statement = "select rotator.release_notifications($1, $2)";
         let rows = self
-            .query(CALL_LIMIT, statement, &[(&claims, Type::UUID_ARRAY)])
+            .query(
+                CALL_LIMIT,
+                statement,
+                &[(&ids, Type::UUID_ARRAY), (&claims, Type::UUID_ARRAY)],
+            )
             .await?;
         column(first(&rows, NAME)?, 0, NAME)
     }

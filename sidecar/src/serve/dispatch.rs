@@ -195,9 +195,8 @@ impl Dispatcher {
         if stale.is_empty() {
             return;
         }
-        let claims: Vec<Uuid> = stale.iter().map(|waiting| waiting.claim.claim_id).collect();
         let session = self.session.clone();
-        tokio::spawn(async move { release(&session, &claims).await });
+        tokio::spawn(async move { release(&session, stale).await });
     }
 
     /// Finishes what is in flight, gives back what wasn't begun.
@@ -210,20 +209,17 @@ impl Dispatcher {
             self.waiting
                 .extend(claims.into_iter().map(|claim| Waiting { claim, since }));
         }
-        let claims: Vec<Uuid> = self
-            .waiting
-            .drain(..)
-            .map(|waiting| waiting.claim.claim_id)
-            .collect();
+        let waiting = std::mem::take(&mut self.waiting);
         let session = self.session.clone();
         let giving_back = tokio::spawn(async move {
-            if !claims.is_empty()
-                && timeout(RELEASE_LIMIT, release(&session, &claims))
+            let claims = waiting.len();
+            if claims > 0
+                && timeout(RELEASE_LIMIT, release(&session, waiting))
                     .await
                     .is_err()
             {
                 tracing::warn!(
-                    claims = claims.len(),
+                    claims,
                     "could not give claims back; their leases will run out"
                 );
             }
@@ -270,8 +266,12 @@ async fn deliver(channels: &Channels, claim: &Claim, link: Option<String>) -> Co
     outcome.completion(claim)
 }
 
-async fn release(session: &Session, claims: &[Uuid]) {
-    match session.release_notifications(claims).await {
+async fn release(session: &Session, waiting: VecDeque<Waiting>) {
+    let (ids, claims): (Vec<Uuid>, Vec<Uuid>) = waiting
+        .iter()
+        .map(|waiting| (waiting.claim.id, waiting.claim.claim_id))
+        .unzip();
+    match session.release_notifications(&ids, &claims).await {
         Ok(released) => tracing::info!(released, "gave back claims that were not begun"),
         Err(error) => {
             tracing::warn!("could not give claims back; their leases will run out: {error}")
@@ -285,7 +285,7 @@ fn recipient_key(claim: &Claim) -> u64 {
     hasher.finish()
 }
 
-/// Tells sidecars apart in `claimed_by`: host, process, and a few random bits for containers where both repeat.
+/// Tells sidecars apart in the attempts they leave: host, process, and a few random bits for containers where both repeat.
 fn worker_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let mut salt = [0u8; 3];

@@ -264,20 +264,10 @@ async fn a_link_of_an_older_cycle_or_past_its_time_is_gone() -> Result<()> {
         assert_eq!(acme.fingerprint().await?, before);
     }
     let (acme, claim) = reminded(INTERVAL).await?;
-    let life: bool = scalar(
-        &acme.db.admin,
-        "select expires_at between now() + interval '89 days' and now() + interval '90 days' from rotator_internal.link",
-        &[],
-    )
-    .await?;
-    ensure!(life, "90 days at most");
-    acme.db
-        .admin
-        .execute(
-            "update rotator_internal.link set expires_at = now() - interval '1 second'",
-            &[],
-        )
-        .await?;
+    let age = "update rotator_internal.delivery_attempt set started_at = now() - $1::text::interval";
+    acme.db.admin.execute(age, &[&"89 days"]).await?;
+    redeem(&acme, &claim.link_token, "show").await?;
+    acme.db.admin.execute(age, &[&"90 days"]).await?;
     for action in ["show", "acknowledge", "rotated"] {
         refused(redeem(&acme, &claim.link_token, action).await, "PT410")?;
     }

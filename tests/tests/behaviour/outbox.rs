@@ -178,13 +178,13 @@ async fn a_claim_past_its_lease_still_completes_while_it_is_the_latest() -> Resu
 async fn what_a_stopping_worker_gives_back_counts_as_no_attempt() -> Result<()> {
     let acme = queued().await?;
     let claim = acme.claim_one().await?;
-    let release = "select rotator.release_notifications($1)";
+    let release = "select rotator.release_notifications($1, $2)";
     assert_eq!(
-        scalar::<i32>(&acme.worker, release, &[&vec![claim.claim_id, Uuid::nil()]]).await?,
+        scalar::<i32>(&acme.worker, release, &[&vec![claim.id, Uuid::nil()], &vec![claim.claim_id, Uuid::nil()]]).await?,
         1
     );
     assert_eq!(
-        scalar::<i32>(&acme.worker, release, &[&vec![claim.claim_id]]).await?,
+        scalar::<i32>(&acme.worker, release, &[&vec![claim.id], &vec![claim.claim_id]]).await?,
         0
     );
     let again = acme.claim_one().await?;

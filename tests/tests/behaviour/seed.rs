@@ -108,7 +108,7 @@ impl Acme {
     pub async fn end_waiting(&self) -> Result<()> {
         self.db
             .admin
-            .batch_execute("update rotator_internal.notification set available_at = now() - interval '1 second'")
+            .batch_execute("update rotator_internal.notification set available_at = now() - interval '1 second', leased_until = now() - interval '1 second'")
             .await?;
         Ok(())
     }
@@ -164,7 +164,7 @@ pub async fn claim(worker: &Client, max_rows: i32, lease: &str) -> Result<Vec<Cl
             recipient: row.get(3),
             message: row.get(4),
             attempt: row.get(5),
-            link_token: row.get(6),
+            link_token: row.get::<_, Option<String>>(6).unwrap_or_default(),
         })
         .collect())
 }

@@ -226,7 +226,7 @@ impl Acme {
         self.db
             .admin
             .batch_execute(
-                "update rotator_internal.notification set available_at = now() - interval '1 second' where state = 'leased';
+                "update rotator_internal.notification set leased_until = now() - interval '1 second' where state = 'leased';
                  notify rotator_outbox",
             )
             .await?;

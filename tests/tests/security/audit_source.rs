@@ -120,7 +120,7 @@ async fn a_link_acts_as_whom_it_was_sent_to() -> Result<()> {
         again.contains("already") && text(&db.admin, LATEST).await? == before,
         "a repeat is no event: {again}"
     );
-    let stored = texts(&db.admin, &format!("select l::text from rotator_internal.link l where l::text like '%{token}%' or encode(token_hash, 'escape') like '%{token}%'")).await?;
+    let stored = texts(&db.admin, &format!("select l::text from rotator_internal.delivery_attempt l where l::text like '%{token}%' or encode(token_hash, 'escape') like '%{token}%'")).await?;
     ensure!(stored.is_empty(), "the token itself is kept");
     Ok(())
 }

@@ -5,7 +5,9 @@
 
 mod calendar;
 mod crypto;
+mod deliveries;
 mod delivery;
+mod peer;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,6 +26,7 @@ async fn main() -> Result<ExitCode> {
     crypto::run(&mut record).await?;
     calendar::run(&mut record).await?;
     delivery::run(&mut record).await?;
+    deliveries::run(&mut record).await?;
     if record.missed() > 0 {
         eprintln!("{} missed the bar", record.missed());
         return Ok(ExitCode::FAILURE);

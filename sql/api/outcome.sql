@@ -1,0 +1,201 @@
+-- How attempts end: a worker reports, and what follows (sent, another try after a wait, given up) is decided here, not in
+-- the sidecar. Only the latest claim of a row can finish it; a report that is repeated changes nothing. One
+-- implementation, for many results at once. Table: schema/notification.sql. Covered by tests/tests/behaviour/outcome.rs.
+
+create or replace function rotator_internal.finish(results rotator_internal.delivery_result[])
+returns table (id uuid, accepted boolean)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- In the order of the ids, so that two callers can't deadlock.
+    perform
+    from rotator_internal.notification as n
+    where n.id = any (array(select r.id from unnest(results) as r))
+    order by n.id
+    for update;
+
+    return query
+    with held as materialized (
+        select r.claim_id, r.outcome, r.error, left(r.provider_message_id, 512) as vendor_id, r.retry_after, n.*
+        from unnest(results) as r
+        cross join lateral (
+            select x.ctid as place, x.tenant_id, x.id, x.secret_id, x.kind, x.channel, x.recipient_id, x.state,
+                x.attempts, x.withdrawn_at
+            from rotator_internal.notification as x
+            where x.id = r.id and x.claim_id = r.claim_id
+            offset 0
+        ) as n
+    ),
+    judged as materialized (
+        select
+            h.*,
+            case
+                when h.outcome = 'sent' then 'sent'
+                when h.withdrawn_at is not null then 'cancelled'
+                when h.kind = 'summary' and not exists (select from rotator_internal.summary_items(h.id)) then 'cancelled'
+                when h.outcome in ('permanent', 'recipient_gone') or h.attempts >= 12 then 'dead'
+                else 'retry'
+            end as becomes,
+            -- A channel may quote the address it was given; who reads the error may not know it.
+            case when h.error is not null then left(coalesce((
+                select replace(
+                    h.error, a.address, rotator_internal.recipient_hint(h.channel::text, a.address))
+                from (
+                    select rotator_internal.try_open_field(x.tenant_id, 'recipient.address', x.id, x.address) as address
+                    from rotator_internal.recipient as x
+                    where x.tenant_id = h.tenant_id and x.id = h.recipient_id
+                ) as a
+            ), 'it failed, for a recipient that can''t be decrypted'), 2000) end as said,
+            -- Exponential backoff with full jitter from 5 seconds on, never sooner than the vendor asked.
+            least(interval '1 hour', greatest(
+                interval '1 second',
+                random() * interval '5 seconds' * power(2, least(h.attempts, 12)),
+                h.retry_after)) as wait
+        from held as h
+        -- A worker that was given up and dead with its last attempt may still come back.
+        where h.state = 'leased' or (h.state = 'dead' and exists (
+            select
+            from rotator_internal.delivery_attempt as d
+            where d.tenant_id = h.tenant_id and d.notification_id = h.id and d.claim_id = h.claim_id
+              and d.outcome = 'lost'))
+    ),
+    ended as (
+        update rotator_internal.notification as n
+        set state = j.becomes,
+            available_at = case when j.becomes = 'retry' then clock_timestamp() + j.wait else n.available_at end,
+            sent_at = case when j.becomes = 'sent' then clock_timestamp() end,
+            last_error = case when j.becomes = 'sent' then n.last_error else j.said end,
+            provider_message_id = coalesce(j.vendor_id, n.provider_message_id)
+        from judged as j
+        where n.ctid = j.place
+    ),
+    noted as (
+        update rotator_internal.delivery_attempt as d
+        set finished_at = clock_timestamp(), outcome = j.outcome, error = j.said, provider_message_id = j.vendor_id
+        from judged as j
+        where d.notification_id = j.id and d.claim_id = j.claim_id and d.tenant_id = j.tenant_id
+    ),
+    noted_items as (
+        update rotator_internal.delivery_attempt as d
+        set finished_at = clock_timestamp(), outcome = j.outcome
+        from judged as j
+        join rotator_internal.notification as i on i.merged_into = j.id and j.kind = 'summary'
+        where d.notification_id = i.id and d.claim_id = j.claim_id and d.tenant_id = j.tenant_id
+    ),
+    audited as (
+        insert into rotator_internal.audit_event (tenant_id, actor, source, action, entity, entity_id, changes)
+        select
+            j.tenant_id, 'rotator', 'engine', 'notification.' || j.becomes, 'notification', j.id::text,
+            jsonb_strip_nulls(jsonb_build_object(
+                'channel', j.channel, 'secret', j.secret_id, 'attempts', j.attempts,
+                'error', case when j.becomes <> 'sent' then j.said end,
+                'provider_message_id', j.vendor_id))
+        from judged as j
+        where j.becomes <> 'retry'
+    )
+    select r.id, exists (select from held as h where h.id = r.id and h.claim_id = r.claim_id)
+    from unnest(results) as r;
+end
+$$;
+
+comment on function rotator_internal.finish(rotator_internal.delivery_result[]) is
+    'Records how attempts ended and what follows: sent, retry after a wait, dead or cancelled. Not accepted: stale claims.';
+
+create or replace function rotator.complete_notification(
+    notification_id uuid, claim_id uuid, provider_message_id text default null) returns boolean
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+    return (
+        select f.accepted
+        from rotator_internal.finish(array[
+            row(notification_id, claim_id, 'sent', null, provider_message_id, null)::rotator_internal.delivery_result]) as f
+    );
+end
+$$;
+
+comment on function rotator.complete_notification(uuid, uuid, text) is
+    'Records that the notification was delivered. False when the claim is no longer the row''s latest; a repeat is true.';
+
+create or replace function rotator_internal.check_reason(reason text) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if reason is null or reason not in ('transient', 'rate_limited', 'timeout', 'permanent', 'recipient_gone') then
+        perform rotator_internal.refuse(
+            '22023', 'unknown reason', 'It is transient, rate_limited, timeout, permanent or recipient_gone.');
+    end if;
+    return reason;
+end
+$$;
+
+comment on function rotator_internal.check_reason(text) is 'Returns the reason; raises 22023 unless it is one to fail.';
+
+create or replace function rotator.fail_notification(
+    notification_id uuid, claim_id uuid, error text, reason text, retry_after interval default null) returns boolean
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+    return (
+        select f.accepted
+        from rotator_internal.finish(array[
+            row(notification_id, claim_id, rotator_internal.check_reason(reason), error, null, retry_after)
+                ::rotator_internal.delivery_result]) as f
+    );
+end
+$$;
+
+comment on function rotator.fail_notification(uuid, uuid, text, text, interval) is
+    'Records that the attempt failed: transient, rate_limited and timeout are tried again (up to 12 attempts, after the '
+    'longer of backoff and retry_after, 1 second to 1 hour), permanent and recipient_gone are final. False for a stale claim.';
+
+create or replace function rotator.complete_notifications(results jsonb) returns table (id uuid, accepted boolean)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    given rotator_internal.delivery_result[];
+begin
+    if results is null or jsonb_typeof(results) <> 'array' then
+        perform rotator_internal.refuse('22023', 'results must be a JSON array', 'Of {id, claim_id, ok, …} objects.');
+    end if;
+    begin
+        select array_agg(row(
+            r.id, r.claim_id,
+            case when r.ok then 'sent' else rotator_internal.check_reason(r.reason) end,
+            case when r.ok is not true then r.error end,
+            r.provider_message_id,
+            r.retry_after::interval  -- a bare number is seconds, to PostgreSQL too
+        )::rotator_internal.delivery_result order by r.id)
+        into given
+        from jsonb_to_recordset(results) as r (
+            id uuid, claim_id uuid, ok boolean, provider_message_id text, error text, reason text, retry_after text);
+    exception
+        when data_exception then
+            perform rotator_internal.refuse(
+                '22023', 'an element of results is malformed',
+                'Each is {id, claim_id, ok, provider_message_id | error, reason, retry_after}; the reasons are transient, '
+                'rate_limited, timeout, permanent and recipient_gone.');
+    end;
+    return query
+    select f.id, f.accepted
+    from rotator_internal.finish(given) as f;
+end
+$$;
+
+comment on function rotator.complete_notifications(jsonb) is
+    'Records many outcomes: an array of {id, claim_id, ok, provider_message_id | error, reason, retry_after}; accepted is '
+    'false where the claim is no longer the row''s latest. retry_after is seconds or an interval.';

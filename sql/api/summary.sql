@@ -1,0 +1,167 @@
+-- One message about many: what was past its lead times when it was imported is announced by a summary to each recipient,
+-- not by a storm. Its reminders are queued as usual, exactly once, but merged: the summary speaks for them. The tick
+-- gathers them when nothing more is due, so that a backlog of any size makes one. Each item it lists has a link of its own.
+-- Who marks the backlog: api/import.sql. Covered by tests/tests/behaviour/summary.rs.
+
+create or replace function rotator_internal.gather_summaries(as_of timestamptz) returns integer
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    queued integer;
+begin
+    if not exists (select from rotator_internal.notification as n where n.stage = 'gathering') then
+        return 0;
+    end if;
+    -- Rare, so planned each time.
+    execute $sql$
+        with waiting as materialized (
+            select n.ctid as place, n.tenant_id, n.channel, n.recipient_id, n.addressee
+            from rotator_internal.notification as n
+            where n.stage = 'gathering'
+            order by n.id
+            for update skip locked
+        ),
+        summary as materialized (
+            select
+                w.tenant_id, w.channel, w.recipient_id, min(w.addressee) as addressee, count(*) as items,
+                rotator_internal.uuid_v7() as id
+            from waiting as w
+            group by w.tenant_id, w.channel, w.recipient_id
+        ),
+        -- One alone is better said by itself.
+        alone as (
+            update rotator_internal.notification as n
+            set state = 'queued', available_at = clock_timestamp()
+            from waiting as w
+            join summary as s using (tenant_id, channel, recipient_id)
+            where n.ctid = w.place and s.items = 1
+            returning 1
+        ),
+        merged as (
+            update rotator_internal.notification as n
+            set merged_into = s.id
+            from waiting as w
+            join summary as s using (tenant_id, channel, recipient_id)
+            where n.ctid = w.place and s.items > 1
+        ),
+        made as (
+            insert into rotator_internal.notification (
+                tenant_id, id, kind, rule, due_at, channel, recipient_id, addressee)
+            select s.tenant_id, s.id, 'summary', 'backlog', $1, s.channel, s.recipient_id, s.addressee
+            from summary as s
+            where s.items > 1
+            returning tenant_id, id, channel
+        ),
+        audited as (
+            insert into rotator_internal.audit_event (tenant_id, actor, source, action, entity, entity_id, changes)
+            select
+                m.tenant_id, 'rotator', 'engine', 'summary.queued', 'notification', m.id::text,
+                jsonb_build_object('channel', m.channel, 'items', s.items)
+            from made as m
+            join summary as s using (tenant_id, id)
+        )
+        select (select count(*) from alone) + (select count(*) from made)
+    $sql$ into queued using as_of;
+    return queued;
+end
+$$;
+
+comment on function rotator_internal.gather_summaries(timestamptz) is
+    'Makes one summary for each recipient of the reminders that wait for one; returns how many messages are queued by it.';
+
+create or replace function rotator_internal.summary_items(summary uuid)
+returns table (notification_id uuid, secret rotator_internal.secret, tenant rotator_internal.tenant)
+language sql stable
+begin atomic
+    select n.id, s, t
+    from rotator_internal.notification as n
+    join rotator_internal.tenant as t on t.tenant_id = n.tenant_id
+    join rotator_internal.secret as s
+        on s.tenant_id = n.tenant_id and s.id = n.secret_id and s.cycle = n.cycle and s.retired_at is null
+    where n.merged_into = summary and n.state = 'merged';
+end;
+
+comment on function rotator_internal.summary_items(uuid) is 'What a summary is about, without what was done since.';
+
+create or replace function rotator_internal.summary_message(n rotator_internal.notification, worker text) returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    result jsonb;
+begin
+    execute $sql$
+        with item as materialized (
+            select
+                i.notification_id, i.secret, i.tenant, rotator_internal.mint_token() as token,
+                rotator_internal.days_until((i.secret).expiry_date, (i.tenant).time_zone) as days
+            from rotator_internal.summary_items($1) as i
+            order by (i.secret).expiry_date, (i.secret).id
+            limit 20
+        ),
+        attempted as (
+            insert into rotator_internal.delivery_attempt (
+                tenant_id, notification_id, claim_id, attempt, worker, token_hash)
+            select ($2).tenant_id, i.notification_id, ($2).claim_id, ($2).attempts, $3,
+                sha256(convert_to(i.token, 'UTF8'))
+            from item as i
+        )
+        select jsonb_build_object(
+            'kind', 'summary',
+            'notification_id', $1,
+            'tenant', (
+                select rotator_internal.tenant_in_message(t)
+                from rotator_internal.tenant as t
+                where t.tenant_id = ($2).tenant_id),
+            'counts', (
+                select jsonb_build_object(
+                    'total', count(*),
+                    'overdue', count(*) filter (where (i.secret).expiry_date <= now()),
+                    'expiring_soon', count(*) filter (where (i.secret).expiry_date > now()))
+                from rotator_internal.summary_items($1) as i),
+            'items', coalesce(jsonb_agg(jsonb_build_object(
+                'secret', rotator_internal.secret_in_message(i.secret) - '{purpose,provider_ref}'::text[],
+                'expiry_local', rotator_internal.local_time((i.secret).expiry_date, (i.tenant).time_zone),
+                'days_until_expiry', i.days,
+                'cycle', (i.secret).cycle,
+                'link_token', i.token
+            ) order by (i.secret).expiry_date, (i.secret).id), '[]'))
+        from item as i
+    $sql$ into result using n.id, n, worker;
+    return result;
+end
+$$;
+
+comment on function rotator_internal.summary_message(rotator_internal.notification, text) is
+    'What a summary says: how many, and the twenty most urgent with a link each, kept as attempts of this claim.';
+
+create or replace function rotator_internal.leave_summary(tenant uuid, secret uuid) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute $sql$
+        with left_out as (
+            update rotator_internal.notification as n
+            set state = 'cancelled'
+            where n.tenant_id = $1 and n.secret_id = $2 and n.state = 'merged'
+              and (n.merged_into is null or exists (
+                select
+                from rotator_internal.notification as s
+                where s.id = n.merged_into and s.tenant_id = $1 and s.state in ('queued', 'retry')))
+            returning n.id, n.merged_into
+        )
+        update rotator_internal.notification as s
+        set state = 'cancelled'
+        where s.tenant_id = $1 and s.id in (select l.merged_into from left_out as l)
+          and not exists (
+            select
+            from rotator_internal.notification as n
+            where n.merged_into = s.id and n.state = 'merged' and n.id not in (select l.id from left_out as l))
+    $sql$ using tenant, secret;
+end
+$$;
+
+comment on function rotator_internal.leave_summary(uuid, uuid) is
+    'Takes a secret whose schedule changed out of a summary that was not sent yet, and cancels one that is then empty.';
