@@ -1,8 +1,8 @@
 # The verbs. The work is in scripts/, one file each, with a header that says what it does.
 
-export PG_CONFIG PG T ONCE
+export PG_CONFIG PG T ONCE ENGINE
 
-.PHONY: all install demo test soak bench lint setup clean-cluster help
+.PHONY: all install demo test soak bench image image-check check-versions lint setup clean-cluster help
 .DEFAULT_GOAL := all
 
 all: ## build the extension's library and the rotator binary (PG_CONFIG=… or PG=NN choose the server's headers)
@@ -23,13 +23,22 @@ soak: ## the same tests at the full counts
 bench: ## measure, print a table and write target/bench/results.jsonl (T=filter: only benches whose name has it)
 	@scripts/bench.sh
 
+image: ## build the images of database and sidecar, with docker, podman or buildah (ENGINE=… chooses)
+	@scripts/image.sh
+
+image-check: ## build both images with buildah, also without a registry, and start what was built (root)
+	@scripts/image_check.sh
+
+check-versions: ## whether the library compiles for every supported PostgreSQL
+	@scripts/check_versions.sh
+
 lint: ## formatting and clippy, warnings are errors
 	@scripts/lint.sh
 
 setup: ## install what building, testing and the demo need (Debian and Ubuntu)
 	@scripts/setup.sh
 
-clean-cluster: ## stop and remove the private clusters and the copy of PostgreSQL
+clean-cluster: ## stop and remove the private clusters, the copies of PostgreSQL and the roots they are in
 	@scripts/private_pg.sh clean
 
 help: ## this list

@@ -3,7 +3,9 @@
 # tests/src/bin/bench against it. Each is one JSON object a line in target/bench/results.jsonl and a row of the table
 # that is printed; it fails if one misses its bar. T=filter runs only those whose name has it.
 set -euo pipefail
-source "$(dirname "$0")/private_pg.sh"
+source "$(dirname "$0")/root.sh"
+enter_root "$0" "$@"
+source "$ROOT/scripts/private_pg.sh"
 source "$ROOT/scripts/databases.sh"
 
 name=bench-$$

@@ -3,7 +3,8 @@
 # The library is kept as target/lib/pgNN/rotator.so: one a server version, and out of the way of builds without one.
 #   scripts/build.sh [extension|sidecar]    PG_CONFIG or PG choose the server
 set -euo pipefail
-source "$(dirname "$0")/lib.sh"
+source "$(dirname "$0")/root.sh"
+enter_root "$0" "$@"
 
 part=${1:-all}
 

@@ -4,7 +4,9 @@
 # ONCE=1 prints a summary instead, stops all, and succeeds only if all that was due was delivered.
 # With ROTATOR_SLACK_BOT_TOKEN and DEMO_SLACK_CHANNEL, or ROTATOR_SMTP_URL and DEMO_EMAIL, one owner is also told there.
 set -euo pipefail
-source "$(dirname "$0")/private_pg.sh"
+source "$(dirname "$0")/root.sh"
+enter_root "$0" "$@"
+source "$ROOT/scripts/private_pg.sh"
 
 work=$TARGET/demo
 outbox=$work/outbox.log # the console channel: what people were told
@@ -168,7 +170,8 @@ from rotator.overview as o
 cross join (
   select count(*), count(*) filter (where state = 'sent'), count(*) filter (where state = 'dead'),
     count(*) filter (where state in ('queued', 'leased', 'retry', 'deferred'))
-  from rotator.notifications) as n;
+  from rotator.notifications
+  where state <> 'merged') as n; -- a summary speaks for those
 SQL
 }
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Copies what is built to the folders that PG_CONFIG names: rotator.so, rotator.control and the install script.
+# Copies what is built to the folders that PG_CONFIG names: rotator.so, rotator.control, the install script, and one
+# script for each released version that upgrades it to this one.
 # It builds nothing unless the library for this server version isn't there yet, and then says so. DESTDIR goes before
 # each path, as in PostgreSQL's own make install.
 set -euo pipefail
@@ -25,12 +26,10 @@ put() {
 }
 put 755 "$library" "$libdir"
 put 644 "$TARGET/sql/rotator.control" "$sharedir"
-for script in "$TARGET/sql/rotator--$(extension_version).sql" "$ROOT"/sql/upgrade/rotator--*.sql; do
-  if [[ -f $script ]]; then put 644 "$script" "$sharedir"; fi
-done
+for script in "$TARGET/sql/rotator--"*.sql; do put 644 "$script" "$sharedir"; done
 
 if [[ -z ${DESTDIR:-} ]]; then
   say "installed into PostgreSQL $PG: $libdir/rotator.so and $sharedir/rotator.control"
   note "in postgresql.conf: shared_preload_libraries = 'rotator' and rotator.master_key_file = '…', then restart,"
-  note "then in a database: create extension rotator;"
+  note "then in a database: create extension rotator; or alter extension rotator update;"
 fi

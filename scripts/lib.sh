@@ -59,6 +59,7 @@ choose_postgres() {
     if [[ -n ${PG:-} ]]; then found=$(awk -v major="$PG" '$1 == major' <<<"$found"); fi
     [[ -n $found ]] || die "no PostgreSQL ${PG:-server} with headers found" \
       "on Debian or Ubuntu: scripts/setup.sh, or apt-get install postgresql-server-dev-${PG:-NN}" \
+      "a version that this release lacks: PG=${PG:-17} scripts/root.sh run bash gives a shell where it is" \
       "elsewhere: make PG_CONFIG=/path/to/pg_config"
     read -r PG PG_CONFIG <<<"${found%%$'\n'*}"
   fi

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Formatting and clippy over the workspace, warnings as errors; and shellcheck over these scripts where it is installed.
 set -euo pipefail
-source "$(dirname "$0")/lib.sh"
+source "$(dirname "$0")/root.sh"
+enter_root "$0" "$@"
 
 "$ROOT/scripts/setup.sh" build
 choose_postgres
@@ -14,5 +15,5 @@ say "cargo clippy, sidecar and tests"
 run_cargo clippy "${LOCKED[@]}" --release -p rotator-sidecar -p rotator-tests --all-targets -- -D warnings
 if command -v shellcheck >/dev/null; then
   say "shellcheck"
-  (cd "$ROOT" && shellcheck -S warning -x -P scripts scripts/*.sh .ci/run)
+  (cd "$ROOT" && shellcheck -S warning -x -P scripts scripts/*.sh scripts/image/*.sh .ci/run)
 fi

@@ -113,7 +113,7 @@ free_port() {
       printf '%s\n' "$port"
       return
     fi
-  done < <(shuf -i "${1:-20000-32000}" -n 50)
+  done < <(shuf -i 20000-32000 -n 50)
   die "no free port found on 127.0.0.1"
 }
 
@@ -283,6 +283,6 @@ case $verb in
   crash) stop_cluster "$1" immediate ;;
   restart) stop_cluster "$1" fast && start_cluster "$1" ;;
   remove-family) remove_family "${1:?name}" ;;
-  clean) clean_state ;;
+  clean) clean_state && "$ROOT/scripts/root.sh" remove-all ;;
   *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" && exit 2 ;;
 esac

@@ -70,13 +70,23 @@ check_run() {
   local pkglibdir
   pkglibdir=$("${PG_CONFIG:-/usr/lib/postgresql/$PG/bin/pg_config}" --pkglibdir 2>/dev/null ||
     echo "/usr/lib/postgresql/$PG/lib")
-  [[ -f $pkglibdir/pg_cron.so ]] || need "postgresql-$PG-cron"
+  if [[ ! -f $pkglibdir/pg_cron.so ]]; then
+    # No package adds it to a server that didn't come from one.
+    if [[ -n ${PG_CONFIG:-} && $pkglibdir != /usr/* ]]; then
+      note "$pkglibdir has no pg_cron: what needs it will fail"
+    else
+      need "postgresql-$PG-cron"
+    fi
+  fi
   [[ -f /etc/ssl/certs/ca-certificates.crt || -f /etc/pki/tls/certs/ca-bundle.crt ]] || need ca-certificates
 }
 
 check_test() {
+  command -v pgbouncer >/dev/null || [[ -x /usr/sbin/pgbouncer ]] || need pgbouncer
+  command -v openssl >/dev/null || need openssl
   exists '/usr/lib/*/faketime/libfaketimeMT.so.1' || exists '/usr/lib/faketime/libfaketimeMT.so.1' || need faketime
   /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null || python3 -c 'import aiosmtpd' 2>/dev/null || need python3-aiosmtpd
+  /usr/bin/python3 -c 'import yaml' 2>/dev/null || python3 -c 'import yaml' 2>/dev/null || need python3-yaml
 }
 
 # ---- installing it ----
@@ -113,6 +123,10 @@ install_missing() {
   trap 'as_root rm -f "$dropin"' EXIT
   printf 'create_main_cluster = false\n' | as_root tee "$dropin" >/dev/null
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+  # The tests run their own.
+  if [[ " ${missing[*]} " = *' pgbouncer '* && -d /run/systemd/system ]]; then
+    as_root systemctl disable --now pgbouncer
+  fi
 }
 
 check_rust

@@ -4,7 +4,9 @@
 # "N passed, N failed" over all of them. PG=NN another server version, T=filter only tests whose name has it,
 # ROTATOR_SOAK=1 the full counts.
 set -euo pipefail
-source "$(dirname "$0")/private_pg.sh"
+source "$(dirname "$0")/root.sh"
+enter_root "$0" "$@"
+source "$ROOT/scripts/private_pg.sh"
 source "$ROOT/scripts/databases.sh"
 
 passed=0

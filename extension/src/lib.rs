@@ -44,6 +44,7 @@ pgrx::pg_module_magic!();
 pub extern "C-unwind" fn _PG_init() {
     gucs::define();
     keyring::native::register_transaction_callbacks();
+    session::known::register_callbacks();
     if library::note_loading() {
         keyring::native::preload();
     }

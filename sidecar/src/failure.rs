@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use crate::config::ConfigError;
 use crate::db::DbError;
+use crate::logging;
 
 /// The exit codes of the `rotator` binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,9 +72,20 @@ impl Failure {
         self.exit
     }
 
-    /// Writes `error: …` and `hint: …` to standard error.
+    /// Writes `error: …` and `hint: …` to standard error; one JSON object, where `ROTATOR_LOG_FORMAT=json` was asked for.
     pub fn print(&self) {
         let mut stderr = std::io::stderr().lock();
+        if logging::asked_for_json() {
+            let line = serde_json::json!({
+                "timestamp": jiff::Timestamp::now().to_string(),
+                "level": "ERROR",
+                "message": self.message,
+                "hint": self.hint,
+                "exit_code": self.exit as u8,
+            });
+            let _ = writeln!(stderr, "{line}");
+            return;
+        }
         let _ = writeln!(stderr, "error: {}", self.message);
         if let Some(hint) = &self.hint {
             let _ = writeln!(stderr, "hint: {hint}");

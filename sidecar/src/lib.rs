@@ -66,7 +66,7 @@ where
 
 fn start(cli: cli::Cli) -> Result<Exit, Failure> {
     let settings = config::Settings::load()?;
-    logging::init();
+    logging::init(settings.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

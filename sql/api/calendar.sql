@@ -183,6 +183,14 @@ declare
 begin
     -- What a worker holds can't be called back; it is only kept from being tried again. Planned each time (execute): a
     -- plan kept from when there were few notifications would walk all of the tenant's.
+    -- Locked by id first, as whoever reports outcomes does: else the two could deadlock.
+    execute $sql$
+        select
+        from rotator_internal.notification as n
+        where n.tenant_id = $1 and n.secret_id = $2 and n.stage = 'pending'
+        order by n.id
+        for update
+    $sql$ using tenant, secret;
     execute $sql$
         with gone as (
             update rotator_internal.notification as n

@@ -63,6 +63,7 @@ return jsonb_build_object(
     'expiry_date', to_char(s.expiry_date at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
     'expiry_local', rotator_internal.local_time(s.expiry_date, t.time_zone),
     'days_until_expiry', rotator_internal.days_until(s.expiry_date, t.time_zone),
+    'overdue', s.expiry_date <= now(),
     'cycle', s.cycle,
     'has_interval', s.rotation_interval is not null,
     'interval_text', rotator_internal.interval_text(s.rotation_interval),

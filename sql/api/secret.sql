@@ -146,7 +146,7 @@ begin
     select s.* into found_row
     from rotator_internal.secret as s
     where s.tenant_id = lock_secret.tenant and s.id = lock_secret.secret
-    -- Not stronger: a worker that claims holds a notification, which we may cancel, and its new link refers to this row.
+    -- Not stronger: new rows may refer to it meanwhile.
     for no key update;
     if found_row.id is null then
         perform rotator_internal.refuse(

@@ -164,6 +164,7 @@ create or replace function rotator.search_secrets(
     after uuid default null) returns setof rotator.secrets
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 begin
     if status is not null and status not in ('healthy', 'expiring_soon', 'overdue', 'retired') then

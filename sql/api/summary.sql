@@ -124,6 +124,7 @@ begin
                 'secret', rotator_internal.secret_in_message(i.secret) - '{purpose,provider_ref}'::text[],
                 'expiry_local', rotator_internal.local_time((i.secret).expiry_date, (i.tenant).time_zone),
                 'days_until_expiry', i.days,
+                'overdue', (i.secret).expiry_date <= now(),
                 'cycle', (i.secret).cycle,
                 'link_token', i.token
             ) order by (i.secret).expiry_date, (i.secret).id), '[]'))

@@ -1,19 +1,24 @@
 //! The harness of the behaviour tests: a throwaway PostgreSQL, the real sidecar, and peers on loopback.
 //!
 //! [`cluster`] runs servers through `scripts/private_pg.sh`; [`database`] gives each test a database of its own, copied
-//! from a template; [`sidecar`] starts the real `rotator` binary; [`slack`] and [`smtp`] are the far ends, which record
-//! what they got and fail on demand; [`patience`] waits for events. The tests themselves, one module a behaviour, are
-//! in `tests/behaviour/`. `make test` runs them all; while developing, `scripts/dev-cluster.sh` once and then
-//! `cargo test --release -p rotator-tests NAME`.
+//! from a template; [`sidecar`] starts the real `rotator` binary; [`slack`], [`smtp`] and [`vendor`] (anything with an
+//! HTTP API) are the far ends, which record what they got and fail on demand; [`patience`] waits for events. The tests
+//! themselves, one module a behaviour, are in `tests/behaviour/`. `make test` runs them all; while developing,
+//! `scripts/dev-cluster.sh` once and then `cargo test --release -p rotator-tests NAME`.
 
 pub mod bench;
+pub mod certificates;
 pub mod cluster;
 pub mod database;
+pub mod exposition;
 pub mod patience;
+pub mod pooler;
 pub mod scratch;
 pub mod sidecar;
 pub mod slack;
 pub mod smtp;
+pub mod standby;
+pub mod vendor;
 
 pub use cluster::{Cluster, Options};
 pub use database::{Role, TestDb, refused, scalar, settled};

@@ -5,7 +5,12 @@
 //! `rotator.session`, whose value follows transactions, savepoints, `set local` and `discard all`. The tenant is the one
 //! whose mark the setting holds, if the session user is still the same. Values that anyone else gives to the setting
 //! are discarded (`native::discard_foreign_value`), so an old mark can't be brought back either.
+//!
+//! [`memory`] spares working out again who the session is, `known` tells it when to forget.
 
+#[cfg(feature = "postgres")]
+pub mod known;
+pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod native;
 

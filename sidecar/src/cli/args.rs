@@ -1,11 +1,16 @@
-//! The arguments of every command. Long texts and examples: `help.rs`. What the commands do: one file each beside this.
+//! The arguments of every command; those of `notifications` in `args/notifications.rs`. Long texts and examples:
+//! `help.rs`. What the commands do: one file each beside this.
+
+mod notifications;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use notifications::{NotificationsCommand, TestNotification};
+
 use super::help;
-use crate::import::is_date;
+use crate::import::{Encoding, is_date};
 
 /// Registry, calendar and alarm clock for credentials. It holds metadata only, never a secret value.
 #[derive(Parser)]
@@ -36,12 +41,18 @@ pub enum Command {
     /// List, register, import, and close the loop on credentials
     #[command(subcommand, after_help = help::SECRETS)]
     Secrets(SecretsCommand),
+    /// See whether a channel works
+    #[command(subcommand, after_help = help::NOTIFICATIONS)]
+    Notifications(NotificationsCommand),
     /// Make master keys; see and rotate data keys
     #[command(subcommand, after_help = help::KEYS)]
     Keys(KeysCommand),
     /// Check the connection, the versions and the installation, and say what to do
     #[command(after_help = help::DOCTOR)]
     Doctor(Output),
+    /// Ask the sidecar that serves on this machine whether it is ready
+    #[command(after_help = help::HEALTHCHECK)]
+    Healthcheck,
 }
 
 #[derive(Subcommand)]
@@ -108,9 +119,9 @@ pub struct List {
     /// Only names that contain this text
     #[arg(long, value_name = "TEXT")]
     pub query: Option<String>,
-    /// At most this many
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    pub limit: u32,
+    /// At most this many [default: 100 in a table, all in csv and json]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
     #[command(flatten)]
     pub output: Output,
 }
@@ -202,6 +213,12 @@ pub struct Import {
     /// Leave out columns and keys that are not fields of a secret
     #[arg(long)]
     pub ignore_unknown: bool,
+    /// Encoding of a file without byte-order mark [default: utf-8]
+    #[arg(long, value_enum)]
+    pub encoding: Option<Encoding>,
+    /// Also write what became of each row to this file, .csv or .json
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
     #[command(flatten)]
     pub output: Output,
 }

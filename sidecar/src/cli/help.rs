@@ -26,7 +26,13 @@ Exit codes:
 
 pub const SERVE: &str = "\
 Waits for the database if it isn't there yet. Stops on SIGTERM or SIGINT after finishing what is under way;
-a second signal stops at once.
+a second signal stops at once. Several may serve one database.
+
+It is told by settings, not options. Needed: ROTATOR_DATABASE_URL (a login role with rotator_sidecar) and
+ROTATOR_PUBLIC_URL (where people reach it; links begin with it). Serves links, /healthz, /readyz and /metrics on
+ROTATOR_LISTEN, 127.0.0.1:8080 unless set; ROTATOR_METRICS_LISTEN takes the metrics elsewhere. Logs go to standard
+error, ROTATOR_LOG_FORMAT is text or json. Each channel has its own settings (PagerDuty needs
+none); one that lacks them says so in the log, and its reminders wait.
 
 Examples:
   rotator serve
@@ -41,14 +47,15 @@ Examples:
   rotator secrets rotated 'Stripe live key' --evidence-url https://tickets.acme.com/OPS-17";
 
 pub const LIST: &str = "\
-Retired secrets are listed only with --status retired. JSON and CSV carry every column; CSV cells that a
-spreadsheet would run as a formula begin with an apostrophe.
+A table has the first 100; JSON and CSV carry every row and column. Retired secrets are listed only with
+--status retired. `rotator secrets import` reads JSON and CSV back: an unchanged file changes nothing. CSV cells
+that a spreadsheet would run as a formula begin with an apostrophe, which an import takes off again.
 
 Examples:
   rotator secrets list --expires-within-days 30
   rotator secrets list --owner dana --status overdue
   rotator secrets list --query stripe --format json
-  rotator secrets list --limit 10000 --format csv > secrets.csv";
+  rotator secrets list --format csv > secrets.csv";
 
 pub const ADD: &str = "\
 Prints the id alone, so that a script can keep it. Dates without a time zone are in the tenant's.
@@ -60,25 +67,30 @@ Examples:
 
 pub const IMPORT: &str = "\
 Each row stands alone: a bad one is reported with its line and name, all others go in, and the exit code is 7.
-A row whose external_id is known changes that secret, so an import can be repeated; others are registered anew.
+A row changes the secret that has its id (in an export), else its external_id; others are registered anew. A row
+without either that repeats what a secret of that name holds is unchanged. So an import can be repeated.
 
 CSV: a header row with any of
   name, provider_type, expiry_date, rotation_interval, interval_days, owner_id, purpose, provider_ref,
-  environment, priority, secondary_owner_id, team_lead_id, labels, external_id
+  environment, priority, secondary_owner_id, team_lead_id, labels, external_id, id
 Common other headings are understood: provider, expires, expiry, not_after, interval, owner, ref, env, tags, …
-Separated by comma, semicolon or tab; UTF-8. An empty cell means absent. labels are JSON or team=pay;tier=1.
+What an export says beyond that (status, cycle, …) is left out. Separated by comma, semicolon or tab. An empty
+cell leaves the field as it is. labels are JSON or team=pay;tier=1. An apostrophe before a formula is taken off.
 Dates are 2026-12-31 or 2026-12-31T08:00:00Z; without a time zone they are in the tenant's.
+UTF-8, or UTF-16 with its mark; anything else needs --encoding.
 
-JSON: an array of objects with the same keys (camelCase too), or one object a line.
+JSON: an array of objects with the same keys (camelCase too), or objects one after the other, one a line say.
 
 Certificates: the subject's common name becomes the name, the end of validity the expiry date, the SHA-256
 fingerprint the external_id. Text around certificates is skipped; private keys in the file are not read.
 
+--dry-run says what would become of each row. --format csv or json prints that row by row, --report FILE keeps it.
+
 Examples:
   rotator secrets import calendar.csv --dry-run
-  rotator secrets import calendar.csv --owner dana --environment production
+  rotator secrets import calendar.csv --owner dana --environment production --report outcome.csv
   rotator secrets import --certs /etc/ssl/certs/ca-certificates.crt --owner platform
-  vault-export | rotator secrets import - --format json";
+  rotator secrets list --format json | rotator secrets import - --tenant other";
 
 pub const ROTATED: &str = "\
 Ends the alert, cancels reminders that wait, and plans the next cycle. Prints the next expiry alone.
@@ -97,6 +109,22 @@ the tenant's.
 Examples:
   rotator secrets ack 'Stripe live key'
   rotator secrets ack 'Reporting DB' --note 'waiting for the change window' --until 2026-12-01";
+
+pub const NOTIFICATIONS: &str = "\
+What is sent is decided by contacts and policies in SQL: rotator.set_contact, rotator.add_notification_policy.
+
+Examples:
+  rotator notifications test --channel email --recipient dana@acme.com --wait";
+
+pub const TEST_NOTIFICATION: &str = "\
+Queues the message that a reminder would be, marked as a test, for the running `rotator serve` to deliver. Prints
+its id alone; with --wait what became of it, and the exit code is 1 if it was not delivered. Needs the role admin
+in the tenant. A webhook or a PagerDuty key is best read from standard input, which keeps it out of `ps`.
+
+Examples:
+  rotator notifications test --channel slack --recipient '#payments' --wait
+  rotator notifications test --channel email --recipient dana@acme.com --wait 60
+  rotator notifications test --channel pagerduty --recipient - --wait < /run/secrets/pagerduty";
 
 pub const KEYS: &str = "\
 Data keys encrypt a tenant's fields; master keys wrap data keys and live in a file of the database server.
@@ -138,6 +166,14 @@ Examples:
   rotator doctor
   rotator doctor --format json";
 
+pub const HEALTHCHECK: &str = "\
+Asks /readyz where ROTATOR_METRICS_LISTEN or ROTATOR_LISTEN says that `rotator serve` listens, on loopback if that
+is every address. Exit code 1 when it isn't ready, and why on standard error. For a container's health check.
+
+Examples:
+  rotator healthcheck
+  ROTATOR_LISTEN=127.0.0.1:9000 rotator healthcheck";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,11 +211,14 @@ mod tests {
             IMPORT,
             ROTATED,
             ACK,
+            NOTIFICATIONS,
+            TEST_NOTIFICATION,
             KEYS,
             NEW_MASTER,
             KEYS_STATUS,
             KEYS_ROTATE,
             DOCTOR,
+            HEALTHCHECK,
         ];
         for line in texts.iter().flat_map(|text| text.lines()) {
             assert!(line.chars().count() <= 116, "{line}");

@@ -3,22 +3,24 @@
 //! - `args`, `help`: what can be typed, and what `--help` says
 //! - `session`: one connection, its tenant, the version check, errors with the hint that helps at a terminal
 //! - `output`: tables, JSON, CSV
-//! - `secrets/`, `keys/`, `doctor`: one file a command; `import/` beside this module reads files
+//! - `secrets/`, `keys/`, `notifications`, `doctor`, `healthcheck`: one file a command; `import/` beside this module reads files
 //!
 //! Every command calls functions and views of the schema `rotator` as the login role of `ROTATOR_DATABASE_URL`: what a
 //! role may do is decided there. Tests: beside the pure parts; whole commands in the `tests` crate.
 
 mod args;
 mod doctor;
+mod healthcheck;
 mod help;
 mod keys;
+mod notifications;
 mod output;
 mod secrets;
 mod session;
 
 pub use args::Cli;
 
-use args::{Command, KeysCommand, SecretsCommand, Target};
+use args::{Command, KeysCommand, NotificationsCommand, SecretsCommand, Target};
 
 use crate::config::Settings;
 use crate::failure::{Exit, Failure};
@@ -46,10 +48,14 @@ pub async fn run(cli: Cli, settings: Settings) -> Result<Exit, Failure> {
         Command::Secrets(SecretsCommand::Import(args)) => secrets::import(&place, args).await,
         Command::Secrets(SecretsCommand::Rotated(args)) => secrets::rotated(&place, args).await,
         Command::Secrets(SecretsCommand::Ack(args)) => secrets::ack(&place, args).await,
+        Command::Notifications(NotificationsCommand::Test(args)) => {
+            notifications::test(&place, args).await
+        }
         Command::Keys(KeysCommand::NewMaster) => keys::new_master(),
         Command::Keys(KeysCommand::Status(output)) => keys::status(&place, output).await,
         Command::Keys(KeysCommand::Rotate(args)) => keys::rotate(&place, args).await,
         Command::Doctor(output) => doctor::run(&place, output).await,
+        Command::Healthcheck => healthcheck::run(&place).await,
     }
 }
 

@@ -6,7 +6,7 @@
 //! the database can only speak of SQL and the command line has a shorter way. Connecting itself: `db/`.
 
 use tokio_postgres::types::{FromSql, ToSql, Type};
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
 
 use super::Place;
 use crate::db::DbError;
@@ -20,6 +20,8 @@ pub struct Refusal {
     exit: Exit,
     pub message: String,
     pub hint: Option<String>,
+    /// As the database gave it.
+    pub sqlstate: Option<String>,
 }
 
 impl Refusal {
@@ -28,6 +30,7 @@ impl Refusal {
             exit,
             message: message.into(),
             hint: Some(hint.into()),
+            sqlstate: None,
         }
     }
 }
@@ -48,6 +51,7 @@ impl From<DbError> for Refusal {
         Self {
             message: error.to_string(),
             hint,
+            sqlstate: error.sqlstate().map(str::to_owned),
             exit: Failure::from(error).exit(),
         }
     }
@@ -163,30 +167,91 @@ impl Session {
         parameters: &[Option<&str>],
     ) -> Result<Vec<Row>, DbError> {
         let transaction = self.client.transaction().await?;
-        let who = "select pg_catalog.set_config('application_name', 'rotator-cli', true), \
-                   pg_catalog.set_config('TimeZone', 'UTC', true), \
-                   pg_catalog.set_config('DateStyle', 'ISO', true), \
-                   pg_catalog.set_config('IntervalStyle', 'postgres', true)";
-        transaction.query_typed(who, &[]).await?;
-        if let (true, Some(tenant)) = (in_tenant, &self.tenant) {
-            let choose = "select rotator.use_tenant($1, true)";
-            transaction
-                .query_typed(choose, &[(tenant, Type::TEXT)])
-                .await?;
-        }
-        if in_tenant {
-            // What is typed as 2026-12-31 means that day where the tenant is, and is shown as that day again.
-            let zone = "select pg_catalog.set_config('TimeZone', coalesce(rotator.current_time_zone(), 'UTC'), true)";
-            transaction.query_typed(zone, &[]).await?;
-        }
-        let typed: Vec<(&(dyn ToSql + Sync), Type)> = parameters
-            .iter()
-            .map(|value| (value as &(dyn ToSql + Sync), Type::TEXT))
-            .collect();
-        let rows = transaction.query_typed(sql, &typed).await?;
+        let tenant = self.tenant.as_deref();
+        prepare(&transaction, in_tenant, tenant).await?;
+        let rows = query(&transaction, sql, parameters).await?;
         transaction.commit().await?;
         Ok(rows)
     }
+
+    /// Several statements that see the database as it is now, whatever is changed meanwhile.
+    ///
+    /// # Errors
+    /// As [`Session::call`].
+    pub async fn snapshot(&mut self) -> Result<Snapshot<'_>, Refusal> {
+        let named = self.tenant.is_some();
+        let tenant = self.tenant.as_deref();
+        let begin = async {
+            let transaction = self
+                .client
+                .build_transaction()
+                .isolation_level(IsolationLevel::RepeatableRead)
+                .read_only(true)
+                .start()
+                .await?;
+            prepare(&transaction, true, tenant).await?;
+            Ok(transaction)
+        };
+        let begun: Result<_, DbError> = begin.await;
+        Ok(Snapshot {
+            transaction: begun.map_err(|error| explain(error, named))?,
+            named,
+        })
+    }
+}
+
+/// One moment of the chosen tenant; see [`Session::snapshot`].
+pub struct Snapshot<'a> {
+    transaction: Transaction<'a>,
+    named: bool,
+}
+
+impl Snapshot<'_> {
+    /// Runs one statement that only reads.
+    ///
+    /// # Errors
+    /// As [`Session::call`].
+    pub async fn call(&self, sql: &str, parameters: &[Option<&str>]) -> Result<Vec<Row>, Refusal> {
+        let rows = query(&self.transaction, sql, parameters).await;
+        rows.map_err(|error| explain(error, self.named))
+    }
+}
+
+/// Says who we are, which tenant is meant, and what dates mean.
+async fn prepare(
+    transaction: &Transaction<'_>,
+    in_tenant: bool,
+    tenant: Option<&str>,
+) -> Result<(), DbError> {
+    let who = "select pg_catalog.set_config('application_name', 'rotator-cli', true), \
+               pg_catalog.set_config('TimeZone', 'UTC', true), \
+               pg_catalog.set_config('DateStyle', 'ISO', true), \
+               pg_catalog.set_config('IntervalStyle', 'postgres', true)";
+    transaction.query_typed(who, &[]).await?;
+    if let (true, Some(tenant)) = (in_tenant, tenant) {
+        let choose = "select rotator.use_tenant($1, true)";
+        transaction
+            .query_typed(choose, &[(&tenant, Type::TEXT)])
+            .await?;
+    }
+    if in_tenant {
+        // What is typed as 2026-12-31 means that day where the tenant is, and is shown as that day again.
+        let zone = "select pg_catalog.set_config('TimeZone', coalesce(rotator.current_time_zone(), 'UTC'), true)";
+        transaction.query_typed(zone, &[]).await?;
+    }
+    Ok(())
+}
+
+async fn query(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    parameters: &[Option<&str>],
+) -> Result<Vec<Row>, DbError> {
+    let typed: Vec<(&(dyn ToSql + Sync), Type)> = parameters
+        .iter()
+        .map(|value| (value as &(dyn ToSql + Sync), Type::TEXT))
+        .collect();
+    Ok(transaction.query_typed(sql, &typed).await?)
 }
 
 /// A column of the only row.

@@ -2,7 +2,8 @@
 //!
 //! Elsewhere: the list of names (`names.rs`), where values come from (`sources.rs`), values that must not be seen
 //! (`secret.rs`), networks (`cidr.rs`). What is needed only by some commands (the database URL, say) is optional here
-//! and asked for by whoever needs it. Tests: below, and the end-to-end tests start the binary with bad settings.
+//! and asked for by whoever needs it. Tests: `tests.rs`, and the end-to-end tests start the binary
+//! with bad settings.
 
 mod cidr;
 mod names;
@@ -19,6 +20,8 @@ pub use cidr::Cidr;
 pub use names::{NAMES, Name, PREFIX};
 pub use secret::Secret;
 use sources::Sources;
+
+use crate::logging::Format;
 
 /// Where the sidecar serves unless told otherwise.
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
@@ -86,6 +89,9 @@ pub struct Settings {
     /// Nobody set the public URL; it is made of [`Settings::listen`].
     pub public_url_is_guessed: bool,
     pub listen: SocketAddr,
+    /// Where figures and probes are served apart from the pages.
+    pub metrics_listen: Option<SocketAddr>,
+    pub log_format: Option<Format>,
     /// Slug or id; commands only.
     pub tenant: Option<String>,
     pub slack_bot_token: Option<Secret>,
@@ -93,8 +99,16 @@ pub struct Settings {
     pub slack_url: Option<Url>,
     pub smtp_url: Option<Secret>,
     pub email_from: Option<String>,
+    pub sendgrid_api_key: Option<Secret>,
+    /// Stands for `https://api.sendgrid.com`.
+    pub sendgrid_url: Option<Url>,
+    /// Stands for `https://events.pagerduty.com`.
+    pub pagerduty_url: Option<Url>,
+    pub webhook_signing_secret: Option<Secret>,
     pub console_outbox: Option<PathBuf>,
     pub egress_allow: Arc<[Cidr]>,
+    /// Names of what somebody set; for a log line.
+    pub set: Vec<&'static str>,
     /// Set although this version does not use them; for a log line.
     pub unused: Vec<&'static str>,
     /// Variables of the environment that begin like ours and mean nothing to us; for a log line.
@@ -111,16 +125,7 @@ impl Settings {
     }
 
     fn from_sources(sources: &Sources) -> Result<Self, ConfigError> {
-        let listen = parse(
-            sources,
-            "LISTEN",
-            "write address and port, like 127.0.0.1:8080",
-            |text| {
-                text.parse::<SocketAddr>()
-                    .map_err(|_| format!("\"{text}\" is not an address and port"))
-            },
-        )?;
-        let listen = match listen {
+        let listen = match address(sources, "LISTEN")? {
             Some(listen) => listen,
             None => DEFAULT_LISTEN.parse().map_err(|_| {
                 ConfigError::invalid("ROTATOR_LISTEN", "no usable default", "set it")
@@ -147,10 +152,10 @@ impl Settings {
                 items.map(str::parse::<Cidr>).collect::<Result<Vec<_>, _>>()
             },
         )?;
-        let mut unused = Vec::new();
-        for name in NAMES.iter().filter(|name| !name.used) {
+        let (mut set, mut unused) = (Vec::new(), Vec::new());
+        for name in NAMES {
             if sources.get(name.key)?.is_some() {
-                unused.push(name.key);
+                if name.used { &mut set } else { &mut unused }.push(name.key);
             }
         }
         Ok(Self {
@@ -158,13 +163,20 @@ impl Settings {
             public_url,
             public_url_is_guessed,
             listen,
+            metrics_listen: address(sources, "METRICS_LISTEN")?,
+            log_format: parse(sources, "LOG_FORMAT", "write text or json", str::parse)?,
             tenant: text(sources, "TENANT")?,
             slack_bot_token: secret(sources, "SLACK_BOT_TOKEN")?,
             slack_url: base_url(sources, "SLACK_URL")?,
             smtp_url: secret(sources, "SMTP_URL")?,
             email_from: text(sources, "EMAIL_FROM")?,
+            sendgrid_api_key: secret(sources, "SENDGRID_API_KEY")?,
+            sendgrid_url: base_url(sources, "SENDGRID_URL")?,
+            pagerduty_url: base_url(sources, "PAGERDUTY_URL")?,
+            webhook_signing_secret: secret(sources, "WEBHOOK_SIGNING_SECRET")?,
             console_outbox: text(sources, "CONSOLE_OUTBOX")?.map(PathBuf::from),
             egress_allow: egress.unwrap_or_default().into(),
+            set,
             unused,
             ignored: sources.ignored.clone(),
         })
@@ -215,6 +227,14 @@ fn secret(sources: &Sources, key: &str) -> Result<Option<Secret>, ConfigError> {
     Ok(text(sources, key)?.map(|value| Secret::new(value.trim().to_owned())))
 }
 
+fn address(sources: &Sources, key: &str) -> Result<Option<SocketAddr>, ConfigError> {
+    let hint = "write address and port, like 127.0.0.1:8080";
+    parse(sources, key, hint, |text| {
+        text.parse::<SocketAddr>()
+            .map_err(|_| format!("\"{text}\" is not an address and port"))
+    })
+}
+
 fn parse<T>(
     sources: &Sources,
     key: &str,
@@ -253,138 +273,4 @@ fn base_url(sources: &Sources, key: &str) -> Result<Option<Url>, ConfigError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::path::Path;
-
-    fn settings(pairs: &[(&str, &str)], toml: &Path) -> Result<Settings, ConfigError> {
-        let pairs = pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
-        Settings::from_sources(&Sources::assemble(pairs, Vec::new(), toml)?)
-    }
-
-    fn nowhere() -> &'static Path {
-        Path::new("/nonexistent/rotator.toml")
-    }
-
-    fn message(result: Result<Settings, ConfigError>) -> String {
-        match result {
-            Ok(_) => "accepted".to_owned(),
-            Err(error) => format!("{error} | {}", error.hint()),
-        }
-    }
-
-    #[test]
-    fn defaults_need_nothing_and_links_hang_below_the_public_url() {
-        let plain = settings(&[], nowhere()).unwrap();
-        assert_eq!(plain.link("t"), "http://127.0.0.1:8080/a/t");
-        let public = settings(
-            &[("ROTATOR_PUBLIC_URL", "https://x.test/rotator/")],
-            nowhere(),
-        )
-        .unwrap();
-        assert_eq!(public.link("t"), "https://x.test/rotator/a/t");
-        assert!(
-            plain
-                .database_url()
-                .err()
-                .unwrap()
-                .to_string()
-                .contains("ROTATOR_DATABASE_URL")
-        );
-    }
-
-    #[test]
-    fn environment_wins_over_toml_and_files_are_read() {
-        let folder = std::env::temp_dir().join(format!("rotator-config-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let token = folder.join("token");
-        std::fs::write(&token, "xoxb-from-file\n").unwrap();
-        let toml = folder.join("rotator.toml");
-        std::fs::write(
-            &toml,
-            format!("listen = \"127.0.0.1:1\"\negress_allow = [\"10.0.0.0/8\"]\nslack_bot_token_file = {token:?}\n"),
-        )
-        .unwrap();
-        let loaded = settings(&[("ROTATOR_LISTEN", "127.0.0.1:2")], &toml).unwrap();
-        assert_eq!(loaded.listen.port(), 2);
-        assert_eq!(loaded.egress_allow.len(), 1);
-        assert_eq!(loaded.slack_bot_token.unwrap().expose(), "xoxb-from-file");
-
-        std::fs::write(&toml, "lisen = \"127.0.0.1:1\"\n").unwrap();
-        let text = message(settings(&[], &toml));
-        assert!(
-            text.contains("unknown setting lisen in") && text.contains("did you mean listen?"),
-            "{text}"
-        );
-        std::fs::write(&toml, "smtp_url = smtp://user:hunter2@host\n").unwrap();
-        let text = message(settings(&[], &toml));
-        assert!(
-            text.contains("not valid TOML near line 1") && !text.contains("hunter2"),
-            "{text}"
-        );
-        std::fs::remove_dir_all(&folder).unwrap();
-    }
-
-    #[test]
-    fn mistakes_are_named_with_a_hint_and_secrets_are_not_quoted() {
-        let cases: &[(&[(&str, &str)], &str)] = &[
-            (
-                &[("ROTATOR_LISTEN", "8080")],
-                "ROTATOR_LISTEN: \"8080\" is not an address and port | write address",
-            ),
-            (
-                &[("ROTATOR_PUBLIC_URL", "ftp://x")],
-                "ROTATOR_PUBLIC_URL: it must begin with https://",
-            ),
-            (
-                &[("ROTATOR_PUBLIC_URL", "https://u:p@x")],
-                "must not hold a user or password",
-            ),
-            (
-                &[("ROTATOR_EGRESS_ALLOW", "10.0.0.0/8, nonsense")],
-                "\"nonsense\" is not a network",
-            ),
-            (
-                &[("ROTATOR_SLACK_BOT_TOKN", "x")],
-                "did you mean ROTATOR_SLACK_BOT_TOKEN?",
-            ),
-            (
-                &[("ROTATOR_SMTP_URL", "a"), ("ROTATOR_SMTP_URL_FILE", "b")],
-                "keep one of the two",
-            ),
-            (
-                &[("ROTATOR_SMTP_URL_FILE", "/nonexistent")],
-                "can't read /nonexistent",
-            ),
-            (
-                &[("ROTATOR_CONFIG", "/nonexistent.toml")],
-                "ROTATOR_CONFIG names it",
-            ),
-            (
-                &[("ROTATOR_SLACK_BOT_TOKEN", "xoxb\n1")],
-                "ROTATOR_SLACK_BOT_TOKEN: it holds a control character",
-            ),
-        ];
-        for (pairs, expected) in cases {
-            let text = message(settings(pairs, nowhere()));
-            assert!(text.contains(expected), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_kubernetes_injects_is_ignored_and_reserved_names_are_reported() {
-        let loaded = settings(
-            &[
-                ("ROTATOR_SERVICE_HOST", "10.0.0.1"),
-                ("ROTATOR_OIDC_ISSUER", "https://x"),
-            ],
-            nowhere(),
-        )
-        .unwrap();
-        assert_eq!(loaded.ignored, ["ROTATOR_SERVICE_HOST"]);
-        assert_eq!(loaded.unused, ["OIDC_ISSUER"]);
-    }
-}
+mod tests;

@@ -44,6 +44,14 @@ pub const NAMES: &[Name] = &[
         "LISTEN",
         "address and port to serve on (default 127.0.0.1:8080)",
     ),
+    name(
+        "METRICS_LISTEN",
+        "address and port of /metrics, /healthz and /readyz apart from the pages (default: with the pages)",
+    ),
+    name(
+        "LOG_FORMAT",
+        "text or json (default: text on a terminal, else json)",
+    ),
     name("TENANT", "the tenant commands work on, by slug or id"),
     name(
         "SLACK_BOT_TOKEN",
@@ -61,7 +69,14 @@ pub const NAMES: &[Name] = &[
         "EMAIL_FROM",
         "sender of mail, like rotator <rotator@example.com>",
     ),
-    reserved("SENDGRID_API_KEY", "mail through SendGrid"),
+    name(
+        "SENDGRID_API_KEY",
+        "SG.… key with the permission Mail Send, for mail by SendGrid instead of ROTATOR_SMTP_URL",
+    ),
+    name(
+        "WEBHOOK_SIGNING_SECRET",
+        "whsec_ and base64 of 24 to 64 random bytes; signs webhooks (Standard Webhooks)",
+    ),
     name(
         "CONSOLE_OUTBOX",
         "file that the console channel appends one JSON object a line to",
@@ -73,8 +88,8 @@ pub const NAMES: &[Name] = &[
     reserved("OIDC_ISSUER", "who signs the tokens of the REST API"),
     reserved("OIDC_AUDIENCE", "the audience those tokens must name"),
     name("SLACK_URL", "stands for https://slack.com"),
-    reserved("SENDGRID_URL", "stands for https://api.sendgrid.com"),
-    reserved("PAGERDUTY_URL", "stands for https://events.pagerduty.com"),
+    name("SENDGRID_URL", "stands for https://api.sendgrid.com"),
+    name("PAGERDUTY_URL", "stands for https://events.pagerduty.com"),
     reserved("AWS_ENDPOINT_URL", "stands for the endpoints of AWS"),
 ];
 

@@ -90,8 +90,9 @@ impl DbError {
     pub fn breaks_connection(&self) -> bool {
         match self {
             Self::Lost { .. } | Self::Timeout { .. } => true,
+            // 25006: this server is, or has become, one that takes no writes; another may be the primary by now.
             Self::Statement { sqlstate, .. } => {
-                sqlstate.starts_with("57P") || sqlstate.starts_with("08")
+                sqlstate.starts_with("57P") || sqlstate.starts_with("08") || sqlstate == "25006"
             }
             _ => false,
         }
@@ -141,6 +142,15 @@ impl DbError {
                 target,
                 message: cause,
                 hint,
+            };
+        }
+        if cause == "database does not allow writes" {
+            return Self::Unreachable {
+                target,
+                message: "it is read-only".to_owned(),
+                hint: "a standby, or default_transaction_read_only: waiting for a server that takes writes; name all \
+                       hosts of the cluster in ROTATOR_DATABASE_URL"
+                    .to_owned(),
             };
         }
         let hint = match io_kind(error) {
@@ -218,6 +228,7 @@ mod tests {
             assert!(!statement(state).is_transient(), "{state}");
         }
         assert!(statement("57P01").breaks_connection());
+        assert!(statement("25006").breaks_connection());
         assert!(!statement("57014").breaks_connection());
     }
 }

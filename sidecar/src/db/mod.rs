@@ -1,18 +1,18 @@
 //! The one home for connecting to PostgreSQL. Commands take a plain [`Client`] from [`connect`]; `serve` keeps
 //! [`Session`]s that heal themselves and a [`Listener`].
 //!
-//! Elsewhere: what the URL means (`target.rs`, `tls.rs`), errors (`error.rs`), the functions of the extension that
+//! Elsewhere: what the URL means (`target.rs`, `hosts.rs`, `ssl.rs`, `tls.rs`), errors (`error.rs`), the functions of the extension that
 //! `serve` and the pages call (`calls.rs`). No table is named anywhere in this crate. Tests: `tests/` restarts the
 //! server, cuts connections and gives wrong URLs.
 
 mod calls;
 mod error;
+mod hosts;
 mod listener;
 mod session;
+mod ssl;
 mod target;
 mod tls;
-
-use tokio_postgres::{Connection, Socket};
 
 pub use calls::{Claim, Completion, EngineStatus, Redemption, TickReport};
 pub use error::DbError;
@@ -41,19 +41,6 @@ impl Target {
     /// `host:port/database as user`, for messages.
     pub fn shown(&self) -> &str {
         &self.shown
-    }
-
-    /// The login role.
-    pub fn user(&self) -> &str {
-        self.config.get_user().unwrap_or_default()
-    }
-
-    /// Opens one connection; its other half has to be driven by the caller.
-    async fn open(&self) -> Result<(Client, Connection<Socket, tls::Stream<Socket>>), DbError> {
-        self.config
-            .connect(self.tls.clone())
-            .await
-            .map_err(|error| DbError::connecting(&error, &self.shown))
     }
 }
 

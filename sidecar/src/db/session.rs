@@ -15,6 +15,8 @@ use tokio_postgres::{Client, Row};
 
 use super::{DbError, Target};
 
+const NOTIFY_LIMIT: Duration = Duration::from_secs(10);
+
 /// A self-healing connection. Statements of several tasks may be under way at once; they run one after the other.
 pub struct Session {
     target: Arc<Target>,
@@ -48,6 +50,15 @@ impl Session {
     /// As [`super::connect`].
     pub async fn ready(&self) -> Result<(), DbError> {
         self.live().await.map(|_| ())
+    }
+
+    /// Sends a NOTIFY without payload; see [`super::Listener::hears`].
+    pub(super) async fn notify(&self, channel: &str) -> Result<(), DbError> {
+        let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&channel, Type::TEXT)];
+        let statement = "select pg_catalog.pg_notify($1, '')";
+        self.query(NOTIFY_LIMIT, statement, &parameters)
+            .await
+            .map(|_| ())
     }
 
     async fn live(&self) -> Result<Arc<Live>, DbError> {

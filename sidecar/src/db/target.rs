@@ -1,15 +1,15 @@
-//! Where to connect: `ROTATOR_DATABASE_URL` turned into the driver's configuration plus what the driver doesn't know:
-//! `sslmode=verify-ca|verify-full` and `sslrootcert`, with libpq's meaning.
+//! Where to connect: `ROTATOR_DATABASE_URL` turned into the driver's configuration.
 //!
-//! Elsewhere: the TLS itself (`tls.rs`), opening the connection (`mod.rs`).
+//! Elsewhere: options of TLS (`ssl.rs`), the TLS itself (`tls.rs`), one host after the other (`hosts.rs`).
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio_postgres::config::{Config, Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{Config, TargetSessionAttrs};
 
 use super::DbError;
-use super::tls::{MakeTls, Verify};
+use super::hosts::{self, Place};
+use super::ssl::Ssl;
+use super::tls::MakeTls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A peer that vanished silently is noticed after 10 + 3 × 5 seconds even on an idle connection.
@@ -20,7 +20,9 @@ const USER_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// A server, a database and a login role, ready to be connected to again and again.
 pub struct Target {
-    pub(super) config: Config,
+    config: Config,
+    /// In the order they are tried.
+    pub(super) places: Vec<Place>,
     pub(super) tls: MakeTls,
     /// `host:port/database as user`, for messages.
     pub(super) shown: String,
@@ -77,13 +79,40 @@ impl Target {
             // Several hosts are a primary and its standbys; work is only done on the primary.
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
-        let tls = MakeTls::new(ssl.verify(), ssl.root.as_deref())?;
+        let tls = MakeTls::new(ssl.verify(), &ssl.files)?;
         let shown = shown(&config);
-        Ok(Self { config, tls, shown })
+        let places = hosts::places(&config)?;
+        Ok(Self {
+            config,
+            places,
+            tls,
+            shown,
+        })
+    }
+
+    /// The same, but only where it can be written: for `serve`, whose every call writes.
+    ///
+    /// # Errors
+    /// [`DbError::Target`] when the URL asks for the opposite.
+    pub fn writable(mut self) -> Result<Self, DbError> {
+        if self.config.get_target_session_attrs() == TargetSessionAttrs::ReadOnly {
+            return Err(malformed(
+                "target_session_attrs=read-only finds no server to work on".to_owned(),
+            ));
+        }
+        self.config
+            .target_session_attrs(TargetSessionAttrs::ReadWrite);
+        self.places = hosts::places(&self.config)?;
+        Ok(self)
+    }
+
+    /// The login role.
+    pub fn user(&self) -> &str {
+        self.config.get_user().unwrap_or_default()
     }
 }
 
-fn malformed(problem: String) -> DbError {
+pub(super) fn malformed(problem: String) -> DbError {
     DbError::Target {
         problem,
         hint: "write it like postgres://user:password@host:5432/database".to_owned(),
@@ -91,147 +120,18 @@ fn malformed(problem: String) -> DbError {
 }
 
 fn shown(config: &Config) -> String {
-    let ports = config.get_ports();
-    let hosts: Vec<String> = config
-        .get_hosts()
-        .iter()
-        .enumerate()
-        .map(|(position, host)| {
-            let port = ports
-                .get(position)
-                .or(ports.first())
-                .copied()
-                .unwrap_or(5432);
-            match host {
-                Host::Tcp(name) => format!("{name}:{port}"),
-                Host::Unix(path) => format!("{}:{port}", path.display()),
-            }
-        })
-        .collect();
     let user = config.get_user().unwrap_or("");
     format!(
         "{}/{} as {user}",
-        hosts.join(","),
+        hosts::names(config).join(","),
         config.get_dbname().unwrap_or(user)
     )
-}
-
-/// The TLS options, taken out of the connection string before the driver sees it.
-struct Ssl {
-    mode: SslMode,
-    verify: Verify,
-    root: Option<PathBuf>,
-}
-
-impl Default for Ssl {
-    fn default() -> Self {
-        Self {
-            mode: SslMode::Prefer,
-            verify: Verify::Nothing,
-            root: None,
-        }
-    }
-}
-
-impl Ssl {
-    fn verify(&self) -> Verify {
-        // As in libpq: `require` with a root certificate verifies the chain.
-        match self.verify {
-            Verify::Nothing if self.root.is_some() && self.mode == SslMode::Require => {
-                Verify::Chain
-            }
-            verify => verify,
-        }
-    }
-
-    /// Whether the pair was one of ours.
-    fn set(&mut self, key: &str, value: &str) -> Result<bool, DbError> {
-        match key {
-            "sslmode" => {
-                (self.mode, self.verify) = match value {
-                    "disable" => (SslMode::Disable, Verify::Nothing),
-                    "allow" | "prefer" => (SslMode::Prefer, Verify::Nothing),
-                    "require" => (SslMode::Require, Verify::Nothing),
-                    "verify-ca" => (SslMode::Require, Verify::Chain),
-                    "verify-full" => (SslMode::Require, Verify::ChainAndName),
-                    _ => return Err(malformed(
-                        "sslmode is not one of disable, prefer, require, verify-ca, verify-full"
-                            .to_owned(),
-                    )),
-                };
-                Ok(true)
-            }
-            "sslrootcert" => {
-                self.root = (value != "system").then(|| PathBuf::from(value));
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
-    }
-
-    fn take_from_url(&mut self, text: &str) -> Result<String, DbError> {
-        let Some((head, query)) = text.split_once('?') else {
-            return Ok(text.to_owned());
-        };
-        let mut kept = Vec::new();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value: String = url::form_urlencoded::parse(format!("v={value}").as_bytes())
-                .next()
-                .map(|(_, value)| value.into_owned())
-                .unwrap_or_default();
-            if !self.set(key, &value)? {
-                kept.push(pair);
-            }
-        }
-        Ok(if kept.is_empty() {
-            head.to_owned()
-        } else {
-            format!("{head}?{}", kept.join("&"))
-        })
-    }
-
-    fn take_from_pairs(&mut self, text: &str) -> Result<String, DbError> {
-        let mut kept = Vec::new();
-        for token in split_pairs(text) {
-            let ours = match token.split_once('=') {
-                Some((key, value)) => self.set(key.trim(), value.trim().trim_matches('\''))?,
-                None => false,
-            };
-            if !ours {
-                kept.push(token);
-            }
-        }
-        Ok(kept.join(" "))
-    }
-}
-
-/// Splits `key=value key='a b'` at blanks outside quotes.
-fn split_pairs(text: &str) -> Vec<String> {
-    let mut tokens = vec![String::new()];
-    let (mut quoted, mut escaped) = (false, false);
-    for character in text.chars() {
-        if escaped {
-            escaped = false;
-        } else if character == '\\' {
-            escaped = true;
-        } else if character == '\'' {
-            quoted = !quoted;
-        } else if character.is_whitespace() && !quoted {
-            tokens.push(String::new());
-            continue;
-        }
-        if let Some(token) = tokens.last_mut() {
-            token.push(character);
-        }
-    }
-    tokens.retain(|token| !token.is_empty());
-    tokens
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio_postgres::config::SslMode;
 
     #[test]
     fn urls_and_pairs_give_the_same_target_without_the_password_in_sight() {
@@ -268,16 +168,5 @@ mod tests {
                 "{error}"
             );
         }
-    }
-
-    #[test]
-    fn a_root_certificate_makes_require_verify_the_chain() {
-        let mut ssl = Ssl::default();
-        ssl.take_from_url("postgres://a@b/c?sslmode=require&sslrootcert=%2Fetc%2Fca.pem")
-            .unwrap();
-        assert_eq!(ssl.verify(), Verify::Chain);
-        assert_eq!(ssl.root, Some(PathBuf::from("/etc/ca.pem")));
-        ssl.set("sslmode", "verify-full").unwrap();
-        assert_eq!(ssl.verify(), Verify::ChainAndName);
     }
 }

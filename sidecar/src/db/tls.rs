@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,7 +12,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
@@ -33,6 +33,16 @@ pub(super) enum Verify {
     ChainAndName,
 }
 
+/// Files in PEM.
+#[derive(Default)]
+pub(super) struct Files {
+    /// Without one the system's store counts.
+    pub root: Option<PathBuf>,
+    /// Ours, with the chain to its root, for a server that asks for one; and its key.
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
 /// Makes TLS connections for the driver.
 #[derive(Clone)]
 pub(super) struct MakeTls {
@@ -40,8 +50,9 @@ pub(super) struct MakeTls {
 }
 
 impl MakeTls {
-    /// Without a root certificate file the system's store counts.
-    pub(super) fn new(verify: Verify, root: Option<&Path>) -> Result<Self, DbError> {
+    /// # Errors
+    /// [`DbError::Target`] when a file can't be used.
+    pub(super) fn new(verify: Verify, files: &Files) -> Result<Self, DbError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -49,10 +60,12 @@ impl MakeTls {
         let verifier: Arc<dyn ServerCertVerifier> = match verify {
             Verify::Nothing => Arc::new(Unverified(provider)),
             Verify::Chain | Verify::ChainAndName => {
-                let inner =
-                    WebPkiServerVerifier::builder_with_provider(Arc::new(roots(root)?), provider)
-                        .build()
-                        .map_err(|error| unusable(&error.to_string()))?;
+                let inner = WebPkiServerVerifier::builder_with_provider(
+                    Arc::new(roots(files.root.as_deref())?),
+                    provider,
+                )
+                .build()
+                .map_err(|error| unusable(&error.to_string()))?;
                 if verify == Verify::Chain {
                     Arc::new(ChainOnly(inner))
                 } else {
@@ -60,10 +73,20 @@ impl MakeTls {
                 }
             }
         };
-        let mut config = builder
+        let builder = builder
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match (&files.certificate, &files.key) {
+            (None, None) => builder.with_no_client_auth(),
+            (Some(certificate), Some(key)) => {
+                let (chain, private) = (chain(certificate)?, private_key(key)?);
+                builder
+                    .with_client_auth_cert(chain, private)
+                    .map_err(|error| unusable(&format!("sslcert and sslkey: {error}")))?
+            }
+            (Some(_), None) => return Err(unusable("sslcert needs sslkey")),
+            (None, Some(_)) => return Err(unusable("sslkey needs sslcert")),
+        };
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         Ok(Self {
             config: Arc::new(config),
@@ -74,8 +97,33 @@ impl MakeTls {
 fn unusable(problem: &str) -> DbError {
     DbError::Target {
         problem: format!("TLS: {problem}"),
-        hint: "check sslmode and sslrootcert".to_owned(),
+        hint: "check sslmode, sslrootcert, sslcert and sslkey".to_owned(),
     }
+}
+
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, DbError> {
+    let read =
+        |error: &dyn std::fmt::Display| unusable(&format!("sslcert {}: {error}", path.display()));
+    let chain: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| read(&error))?;
+    if chain.is_empty() {
+        return Err(read(&"there is no certificate in it"));
+    }
+    Ok(chain)
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, DbError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| {
+        // An encrypted key is a section that is passed over.
+        let problem = match error {
+            rustls::pki_types::pem::Error::NoItemsFound => {
+                "there is no key in it that can be read without a passphrase".to_owned()
+            }
+            other => other.to_string(),
+        };
+        unusable(&format!("sslkey {}: {problem}", path.display()))
+    })
 }
 
 fn roots(file: Option<&Path>) -> Result<RootCertStore, DbError> {

@@ -86,15 +86,31 @@ fn block(delivery: &Delivery<'_>) -> String {
     if let Some(link) = &message.link {
         text.push_str(&format!("  {link}\n"));
     }
+    for item in &message.items {
+        let mark = if item.overdue { "!!" } else { "--" };
+        text.push_str(&format!("  {mark} {}: {}\n", item.what, item.when));
+        if let Some(link) = &item.link {
+            text.push_str(&format!("     {link}\n"));
+        }
+    }
+    if let Some(rest) = &message.rest {
+        text.push_str(&format!("  {rest}\n"));
+    }
     text
 }
 
 fn line(delivery: &Delivery<'_>) -> String {
     let message = delivery.message;
+    let items: Vec<_> = message
+        .items
+        .iter()
+        .map(|item| json!({"what": item.what, "when": item.when, "link": item.link}))
+        .collect();
     let mut line = json!({
         "notification_id": delivery.notification_id,
         "attempt": delivery.attempt,
         "channel": "console",
+        "kind": message.kind.name(),
         "recipient": delivery.recipient,
         "subject": message.subject,
         "what": message.what,
@@ -102,6 +118,8 @@ fn line(delivery: &Delivery<'_>) -> String {
         "todo": message.todo,
         "who": message.who,
         "link": message.link,
+        "items": items,
+        "rest": message.rest,
     })
     .to_string();
     line.push('\n');
@@ -111,8 +129,7 @@ fn line(delivery: &Delivery<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::Message;
-    use crate::delivery::message::tests::facts;
+    use crate::delivery::message::tests::{facts, render, summary_facts};
     use uuid::Uuid;
 
     #[tokio::test]
@@ -120,16 +137,13 @@ mod tests {
         let path =
             std::env::temp_dir().join(format!("rotator-outbox-{}.jsonl", std::process::id()));
         let console = Console::new(Some(path.clone()));
-        let message = Message::render(
-            &facts("a \"quoted\" key", 3),
-            Some("https://x/a/t".to_owned()),
-        )
-        .unwrap();
+        let message = render(&facts("a \"quoted\" key", 3));
         for attempt in 1..=2 {
             let delivery = Delivery {
                 notification_id: Uuid::nil(),
                 recipient: "desk",
                 message: &message,
+                facts: &serde_json::Value::Null,
                 attempt,
             };
             let id = format!("console:{}", Uuid::nil());
@@ -142,7 +156,27 @@ mod tests {
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
         assert_eq!(lines.len(), 2);
-        assert_eq!(lines[1]["link"], "https://x/a/t");
+        assert_eq!(lines[1]["link"], "https://x.test/a/t?b=1&c");
         assert_eq!(lines[1]["attempt"], 2);
+    }
+    #[test]
+    fn a_summary_is_a_block_with_a_link_for_each() {
+        let message = render(&summary_facts(22, 1));
+        let delivery = Delivery {
+            notification_id: Uuid::nil(),
+            recipient: "desk",
+            message: &message,
+            facts: &serde_json::Value::Null,
+            attempt: 1,
+        };
+        let block = block(&delivery);
+        assert!(block.starts_with("\n!! 22 imported credentials need attention"));
+        assert!(block.contains("\n  !! key-0 (stripe, production): expired 400 days ago"));
+        assert!(block.contains("\n  -- key-1 (stripe, production): expires tomorrow"));
+        assert_eq!(block.matches("\n     https://x.test/a/token-").count(), 20);
+        assert!(block.contains("\n  2 more are not listed here"));
+        let line: serde_json::Value = serde_json::from_str(&line(&delivery)).unwrap();
+        assert_eq!(line["kind"], "summary");
+        assert_eq!(line["items"][19]["link"], "https://x.test/a/token-19");
     }
 }

@@ -7,24 +7,33 @@
 mod console;
 mod egress;
 mod email;
+mod mail;
 mod message;
 mod outcome;
+mod pace;
+mod pagerduty;
+mod pagerduty_event;
 mod retry_after;
+mod sendgrid;
 mod slack;
 mod slack_answer;
 mod slack_layout;
 mod smtp_url;
 mod web;
+mod webhook;
+mod webhook_event;
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use jiff::Timestamp;
+use serde_json::Value;
 use uuid::Uuid;
 
 pub use egress::Egress;
-pub use message::{Message, MessageError};
+pub use message::{Item, Kind, Message, MessageError, Pages};
 pub use outcome::{FinalReason, Outcome, RetryReason};
 
 use crate::config::{ConfigError, Settings};
@@ -37,8 +46,19 @@ pub struct Delivery<'a> {
     /// In the channel's own grammar. Neither logged nor put into an error.
     pub recipient: &'a str,
     pub message: &'a Message,
+    /// What the message was made of, for receivers that are programs: the `message` of the claim.
+    pub facts: &'a Value,
     /// Counts from 1.
     pub attempt: i32,
+}
+
+impl Delivery<'_> {
+    /// When it was queued, by the clock of the database: the id says so (RFC 9562, version 7).
+    fn queued_at(&self) -> Option<Timestamp> {
+        let (seconds, nanoseconds) = self.notification_id.get_timestamp()?.to_unix();
+        let seconds = i64::try_from(seconds).ok()?;
+        Timestamp::new(seconds, i32::try_from(nanoseconds).ok()?).ok()
+    }
 }
 
 /// The answer to [`Channel::deliver`], boxed so that channels can live in one map.
@@ -53,6 +73,7 @@ pub trait Channel: Send + Sync {
 /// All channels of this version, by the name the database uses.
 pub struct Channels {
     by_name: HashMap<&'static str, Box<dyn Channel>>,
+    pages: Pages,
 }
 
 impl Channels {
@@ -64,11 +85,16 @@ impl Channels {
         let mut by_name: HashMap<&'static str, Box<dyn Channel>> = HashMap::new();
         by_name.insert("slack", Box::new(slack::Slack::new(settings)?));
         by_name.insert("email", email::channel(settings)?);
+        by_name.insert("pagerduty", Box::new(pagerduty::PagerDuty::new(settings)?));
+        by_name.insert("webhook", webhook::channel(settings)?);
         by_name.insert(
             "console",
             Box::new(console::Console::new(settings.console_outbox.clone())),
         );
-        Ok(Self { by_name })
+        Ok(Self {
+            by_name,
+            pages: Pages::below(settings.link("")),
+        })
     }
 
     /// Delivers one claim with the page of its token as link.
@@ -82,7 +108,7 @@ impl Channels {
         if claim.recipient.is_empty() {
             return Outcome::transient("the recipient can't be decrypted");
         }
-        match Message::render(&claim.message, link) {
+        match Message::render(&claim.message, link, &self.pages) {
             Ok(message) => {
                 let recipient = &claim.recipient;
                 channel
@@ -90,6 +116,7 @@ impl Channels {
                         notification_id: claim.id,
                         recipient,
                         message: &message,
+                        facts: &claim.message,
                         attempt: claim.attempt,
                     })
                     .await

@@ -44,14 +44,7 @@ impl Slack {
     /// A token that can't be a header, or no usable TLS roots on this machine.
     pub fn new(settings: &Settings) -> Result<Self, ConfigError> {
         let egress = Egress::new(settings.egress_allow.clone());
-        let client = match settings.slack_url {
-            Some(_) => web::stand_in_client(),
-            None => web::public_client(egress.clone()),
-        };
-        let client = client.map_err(|error| {
-            let hint = "install the system's CA certificates (Debian: ca-certificates), or set SSL_CERT_FILE";
-            ConfigError::invalid("TLS", &error.without_url().to_string(), hint)
-        })?;
+        let client = web::vendor_client(settings.slack_url.as_ref(), &egress)?;
         let token = settings
             .slack_bot_token
             .as_ref()

@@ -102,12 +102,13 @@ fn judge_status(answer: &Answer, code: Option<&str>) -> Outcome {
             reason: RetryReason::RateLimited,
             error,
         },
-        408 | 425 | 500..=599 => Outcome::Retry {
+        400..=499 if !matches!(answer.status, 408 | 425) => Outcome::permanent(error),
+        // 5xx, or nothing of Slack's: a proxy's page, say. The message was not taken.
+        _ => Outcome::Retry {
             after: answer.retry_after,
             reason: RetryReason::Transient,
             error,
         },
-        _ => Outcome::permanent(error),
     }
 }
 
@@ -133,6 +134,7 @@ mod tests {
         Answer {
             status,
             retry_after: Some(Duration::from_secs(7)),
+            headers: Default::default(),
             body: body.as_bytes().to_vec(),
         }
     }
@@ -171,7 +173,8 @@ mod tests {
             (200, r#"{"ok":false}"#, "permanent"),
             (200, "<html>maintenance</html>", "transient"),
             (200, "", "transient"),
-            (301, "", "permanent"),
+            (202, "", "transient"),
+            (301, "", "transient"),
             (400, "", "permanent"),
             (403, "", "permanent"),
             (404, "", "permanent"),
@@ -205,7 +208,7 @@ mod tests {
             (410, "channel_is_archived", "recipient_gone"),
             (429, "", "rate_limited"),
             (500, "rollup_error", "transient"),
-            (302, "", "permanent"),
+            (302, "", "transient"),
         ];
         for (status, body, label) in cases {
             assert_eq!(

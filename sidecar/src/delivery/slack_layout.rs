@@ -1,9 +1,10 @@
 //! How a message looks in Slack: a section that says what, when and what to do, a line of context, a button that opens
-//! the page. Sending and judging answers: `slack.rs`.
+//! the page; in a summary a short section with its own button for each secret, at most 20 of the 50 blocks that Slack
+//! takes (<https://docs.slack.dev/reference/block-kit/blocks>). Sending and judging answers: `slack.rs`.
 
 use serde_json::{Value, json};
 
-use super::message::{Message, shorten};
+use super::message::{Item, Message, shorten};
 
 /// <https://docs.slack.dev/reference/block-kit/blocks/section-block>: text of a section.
 const SECTION_LIMIT: usize = 3000;
@@ -15,39 +16,36 @@ const BUTTON_URL_LIMIT: usize = 3000;
 /// Where Slack begins to cut `text`: <https://docs.slack.dev/reference/methods/chat.postMessage>
 const TEXT_LIMIT: usize = 4000;
 
-const BUTTON: &str = "Open: rotated or acknowledge";
+/// What the button of one secret in a list says.
+const ITEM_BUTTON: &str = "Open";
 
 /// The body of `chat.postMessage` without its channel; also the body for an incoming webhook.
 pub fn body(message: &Message) -> Value {
-    let subject = escape(&message.subject);
-    let what = escape(&message.what);
-    let when = escape(&message.when);
-    let todo = escape(&message.todo);
     let mark = if message.urgent {
         ":rotating_light: "
     } else {
         ""
     };
-    let mut blocks = vec![
-        json!({
-            "type": "section",
-            "text": text(&format!("{mark}*{subject}*\n{what}\n{when}\n{todo}"), SECTION_LIMIT),
-        }),
-        json!({"type": "context", "elements": [text(&escape(&message.who), CONTEXT_LIMIT)]}),
-    ];
+    let subject = escape(&message.subject);
+    let (what, when) = (escape(&message.what), escape(&message.when));
+    let todo = escape(&message.todo);
+    let lines = if message.items.is_empty() {
+        format!("{what}\n{when}\n{todo}")
+    } else {
+        // What the list says itself is not said twice.
+        format!("{what}\n{todo}")
+    };
+    let mut blocks = vec![section(&format!("{mark}*{subject}*\n{lines}"))];
+    blocks.extend(message.items.iter().map(item));
+    let mut context = escape(&message.who);
+    if let Some(rest) = &message.rest {
+        context = format!("{}\n{context}", escape(rest));
+    }
+    blocks.push(json!({"type": "context", "elements": [text(&context, CONTEXT_LIMIT)]}));
     // What a phone shows before it is unlocked, and screen readers read.
     let mut fallback = format!("{mark}{subject}. {when}. {todo}");
-    if let Some(link) = message
-        .link
-        .as_deref()
-        .filter(|link| link.len() <= BUTTON_URL_LIMIT)
-    {
-        let mut button = json!({
-            "type": "button",
-            "action_id": "open_link",
-            "text": {"type": "plain_text", "text": shorten(BUTTON, BUTTON_TEXT_LIMIT)},
-            "url": link,
-        });
+    if let Some(link) = fitting(message.link.as_deref()) {
+        let mut button = button(message.button(), link);
         if message.urgent {
             button["style"] = json!("danger");
         }
@@ -60,6 +58,41 @@ pub fn body(message: &Message) -> Value {
         "unfurl_links": false,
         "unfurl_media": false,
     })
+}
+
+/// One secret of a list: a line with a button of its own.
+fn item(item: &Item) -> Value {
+    let mark = if item.overdue { ":red_circle: " } else { "" };
+    let mut section = section(&format!(
+        "{mark}*{}*\n{}",
+        escape(&item.what),
+        escape(&item.when)
+    ));
+    if let Some(link) = fitting(item.link.as_deref()) {
+        let mut button = button(ITEM_BUTTON, link);
+        // Read aloud, twenty times "Open" says nothing.
+        let label = format!("{ITEM_BUTTON} {}", item.what);
+        button["accessibility_label"] = json!(shorten(&label, BUTTON_TEXT_LIMIT));
+        section["accessory"] = button;
+    }
+    section
+}
+
+fn section(escaped: &str) -> Value {
+    json!({"type": "section", "text": text(escaped, SECTION_LIMIT)})
+}
+
+fn button(label: &str, link: &str) -> Value {
+    json!({
+        "type": "button",
+        "action_id": "open_link",
+        "text": {"type": "plain_text", "text": shorten(label, BUTTON_TEXT_LIMIT)},
+        "url": link,
+    })
+}
+
+fn fitting(link: Option<&str>) -> Option<&str> {
+    link.filter(|link| link.len() <= BUTTON_URL_LIMIT)
 }
 
 fn text(escaped: &str, limit: usize) -> Value {
@@ -94,16 +127,10 @@ fn cut(escaped: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::message::tests::facts;
+    use crate::delivery::message::tests::{self, facts};
 
     fn render(name: &str, days: i64) -> Value {
-        body(
-            &Message::render(
-                &facts(name, days),
-                Some("https://x.test/a/t?b=1&c".to_owned()),
-            )
-            .unwrap(),
-        )
+        body(&tests::render(&facts(name, days)))
     }
 
     #[test]
@@ -152,7 +179,7 @@ mod tests {
         for field in ["purpose", "provider_ref", "environment", "owner_id"] {
             long["secret"][field] = json!("<".repeat(10_000));
         }
-        let body = body(&Message::render(&long, None).unwrap());
+        let body = body(&tests::render(&long));
         for block in body["blocks"].as_array().unwrap() {
             for text in [&block["text"]["text"], &block["elements"][0]["text"]] {
                 assert!(
@@ -172,7 +199,47 @@ mod tests {
     }
 
     #[test]
-    fn button_text_fits() {
-        assert!(BUTTON.chars().count() <= BUTTON_TEXT_LIMIT);
+    fn a_test_looks_like_a_reminder_and_opens_its_own_page() {
+        let body = body(&tests::render(&tests::test_facts()));
+        let section = body["blocks"][0]["text"]["text"].as_str().unwrap();
+        assert!(section.starts_with("*[Test] sample-api-key expires in 14 days*\n"));
+        assert!(section.ends_with("Open the link once to see that it works."));
+        assert_eq!(
+            body["blocks"][2]["elements"][0]["url"],
+            "https://x.test/a/test"
+        );
+    }
+
+    #[test]
+    fn a_summary_has_a_button_for_each_and_stays_inside_the_limits() {
+        let mut facts = tests::summary_facts(5000, 4000);
+        for i in 0..20 {
+            facts["items"][i]["secret"]["name"] = json!("<&".repeat(128));
+            facts["items"][i]["secret"]["owner_id"] = json!("&".repeat(255));
+        }
+        let body = body(&tests::render(&facts));
+        let blocks = body["blocks"].as_array().unwrap();
+        assert_eq!(blocks.len(), 22);
+        for (i, block) in blocks[1..21].iter().enumerate() {
+            let text = block["text"]["text"].as_str().unwrap();
+            assert!(text.starts_with(":red_circle: *&lt;&amp;") && text.chars().count() <= 3000);
+            assert_eq!(
+                block["accessory"]["url"],
+                format!("https://x.test/a/token-{i}")
+            );
+            let label = block["accessory"]["accessibility_label"].as_str().unwrap();
+            assert!(label.starts_with("Open <&") && label.chars().count() <= BUTTON_TEXT_LIMIT);
+        }
+        let context = blocks[21]["elements"][0]["text"].as_str().unwrap();
+        assert!(
+            context.starts_with("4980 more are not listed here") && context.chars().count() <= 3000
+        );
+    }
+
+    #[test]
+    fn button_texts_fit() {
+        for facts in [facts("k", 3), tests::test_facts()] {
+            assert!(tests::render(&facts).button().chars().count() <= BUTTON_TEXT_LIMIT);
+        }
     }
 }

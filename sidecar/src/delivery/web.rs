@@ -6,15 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, ClientBuilder, RequestBuilder};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response};
+use tokio::time::timeout;
+use url::Url;
 
 use super::egress::{Denied, Egress};
 use super::outcome::Outcome;
 use super::retry_after;
+use crate::config::ConfigError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the first byte sent to the last byte read. Together with what precedes it far below the lease of a minute.
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(20);
+pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the rest of an answer is waited for where its status alone counts.
+const BODY_GRACE: Duration = Duration::from_secs(2);
 /// More of an answer is not read: what we need of it is a few hundred bytes.
 const BODY_LIMIT: usize = 64 * 1024;
 
@@ -23,6 +28,7 @@ pub struct Answer {
     pub status: u16,
     /// Already clamped.
     pub retry_after: Option<Duration>,
+    pub headers: HeaderMap,
     /// The first 64 KiB.
     pub body: Vec<u8>,
 }
@@ -51,6 +57,22 @@ pub fn stand_in_client() -> Result<Client, reqwest::Error> {
     builder().build()
 }
 
+/// The one of the two that a vendor's setting asks for.
+///
+/// # Errors
+/// As [`public_client`], in words for the operator.
+pub fn vendor_client(stand_in: Option<&Url>, egress: &Egress) -> Result<Client, ConfigError> {
+    let client = match stand_in {
+        Some(_) => stand_in_client(),
+        None => public_client(egress.clone()),
+    };
+    client.map_err(|error| {
+        let hint =
+            "install the system's CA certificates (Debian: ca-certificates), or set SSL_CERT_FILE";
+        ConfigError::invalid("TLS", &error.without_url().to_string(), hint)
+    })
+}
+
 fn builder() -> ClientBuilder {
     install_tls_provider();
     Client::builder()
@@ -66,24 +88,49 @@ fn builder() -> ClientBuilder {
 /// Sends a request and reads the answer.
 ///
 /// # Errors
-/// An outcome when there is no answer: nobody there, too slow, or not allowed. It names no URL.
+/// An outcome when there is no complete answer: nobody there, too slow, cut off, or not allowed. It names no URL.
 pub async fn send(request: RequestBuilder) -> Result<Answer, Outcome> {
+    let (mut answer, response) = send_for_head(request).await?;
+    read_body(response, &mut answer.body)
+        .await
+        .map_err(|error| no_answer(&error))?;
+    Ok(answer)
+}
+
+/// Sends a request to somebody whose status says it all. Once it is there it counts, whatever becomes of the rest: a
+/// message that was taken is not sent again because its receipt broke off.
+///
+/// # Errors
+/// As [`send`], up to the end of the headers.
+pub async fn send_for_status(request: RequestBuilder) -> Result<Answer, Outcome> {
+    let (mut answer, response) = send_for_head(request).await?;
+    // It may say why something was refused; and a connection that is read to its end can be used again.
+    let _ = timeout(BODY_GRACE, read_body(response, &mut answer.body)).await;
+    Ok(answer)
+}
+
+/// An answer without its body, and where to read that.
+async fn send_for_head(request: RequestBuilder) -> Result<(Answer, Response), Outcome> {
     let mut response = request.send().await.map_err(|error| no_answer(&error))?;
-    let status = response.status().as_u16();
-    let retry_after = wait(response.headers());
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| no_answer(&error))? {
+    let headers = std::mem::take(response.headers_mut());
+    let answer = Answer {
+        status: response.status().as_u16(),
+        retry_after: wait(&headers),
+        headers,
+        body: Vec::new(),
+    };
+    Ok((answer, response))
+}
+
+async fn read_body(mut response: Response, body: &mut Vec<u8>) -> Result<(), reqwest::Error> {
+    while let Some(chunk) = response.chunk().await? {
         let room = BODY_LIMIT - body.len();
         body.extend_from_slice(&chunk[..chunk.len().min(room)]);
         if body.len() == BODY_LIMIT {
             break;
         }
     }
-    Ok(Answer {
-        status,
-        retry_after,
-        body,
-    })
+    Ok(())
 }
 
 fn wait(headers: &HeaderMap) -> Option<Duration> {

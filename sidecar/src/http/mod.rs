@@ -1,14 +1,17 @@
-//! The sidecar's HTTP: links in notifications and health probes. Everything else is 404.
+//! The sidecar's HTTP: links in notifications, health probes and metrics. Everything else is 404.
 //!
 //! One file a family: the socket (`server.rs`), `/a/{token}` (`link.rs`), its form (`form.rs`) and pages (`page.rs`), forms of other
-//! sites (`origin.rs`), `/healthz` and `/readyz` (`probes.rs`). Here: routes, headers, limits, the access log.
+//! sites (`origin.rs`), the page behind a test notification (`test_link.rs`), `/healthz` and `/readyz` (`probes.rs`), `/metrics` (`metrics.rs`, `process.rs`). Here: routes, headers, limits, the access log.
 
 mod form;
 mod link;
+mod metrics;
 mod origin;
 mod page;
 mod probes;
+mod process;
 mod server;
+mod test_link;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,21 +34,42 @@ const BODY_LIMIT: usize = 16 * 1024;
 /// For a whole request, its body included.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
-/// All routes. `session` is for people who wait: nothing slow runs on it.
-pub fn router(settings: &Settings, session: Arc<Session>, health: Arc<Health>) -> Router {
+/// All routes: of the pages, and of `ROTATOR_METRICS_LISTEN` where that is set. `session` is for people who wait:
+/// nothing slow runs on it.
+pub fn routers(
+    settings: &Settings,
+    session: Arc<Session>,
+    health: Arc<Health>,
+) -> (Router, Option<Router>) {
     let links = Arc::new(link::Links {
         session: session.clone(),
         public_url: settings.public_url.clone(),
     });
     let probes = Arc::new(probes::Probes::new(session, health));
     let https = settings.public_url.scheme() == "https";
-    Router::new()
+    let for_machines = Router::new()
+        .route("/readyz", get(probes::readyz))
+        .route("/healthz", get(probes::healthz));
+    let with_figures = for_machines
+        .clone()
+        .route("/metrics", get(metrics::metrics));
+    let pages = Router::new()
         .route(
             "/a/{token}",
             get(link::show).post(link::act).with_state(links),
         )
-        .route("/readyz", get(probes::readyz).with_state(probes))
-        .route("/healthz", get(probes::healthz))
+        .route("/a/test", get(test_link::show).fallback(test_link::refuse));
+    let (pages, apart) = if settings.metrics_listen.is_none() {
+        (pages.merge(with_figures.with_state(probes)), None)
+    } else {
+        let apart = finish(with_figures.with_state(probes.clone()), https);
+        (pages.merge(for_machines.with_state(probes)), Some(apart))
+    };
+    (finish(pages, https), apart)
+}
+
+fn finish(router: Router, https: bool) -> Router {
+    router
         .fallback(async || link::unknown())
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn(limit_time))
@@ -95,13 +119,15 @@ async fn log_access(request: Request, next: Next) -> Response {
     let path = match request.uri().path() {
         "/healthz" => "/healthz",
         "/readyz" => "/readyz",
+        "/metrics" => "/metrics",
         path if path.starts_with("/a/") => "/a/…",
         _ => "(unknown)",
     };
     let response = next.run(request).await;
     let status = response.status().as_u16();
     let milliseconds = begun.elapsed().as_millis() as u64;
-    if path.ends_with('z') {
+    // Asked for every few seconds by machines.
+    if matches!(path, "/healthz" | "/readyz" | "/metrics") {
         tracing::debug!(%method, path, status, milliseconds, "request");
     } else {
         tracing::info!(%method, path, status, milliseconds, "request");

@@ -1,7 +1,7 @@
 //! `/healthz`: the process answers. `/readyz`: it can do its work right now, and if not, why.
 //!
-//! Ready means: not draining, the database answers, LISTEN is up, and nothing that is due has waited for minutes
-//! (then deliveries are stuck). What waits for a retry is not due.
+//! Ready means: not draining, the database answers, a connection listens, and nothing that is due has waited for minutes
+//! (then deliveries are stuck). What waits for a retry is not due. What works, but not as well as it could, is a warning.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::db::{DbError, EngineStatus, Session};
-use crate::serve::Health;
+use crate::serve::{Health, Listening};
 
 const DATABASE_WITHIN: Duration = Duration::from_secs(2);
 /// However often we are asked, the database is asked once a second.
@@ -26,7 +26,7 @@ const STUCK_AFTER_SECONDS: f64 = 300.0;
 /// What the probes look at.
 pub struct Probes {
     session: Arc<Session>,
-    health: Arc<Health>,
+    pub(super) health: Arc<Health>,
     last: Mutex<Option<(Instant, Result<EngineStatus, String>)>>,
 }
 
@@ -34,6 +34,7 @@ pub struct Probes {
 struct Report {
     ready: bool,
     reasons: Vec<String>,
+    warnings: Vec<String>,
     draining: bool,
     database: &'static str,
     listen: &'static str,
@@ -58,9 +59,10 @@ impl Probes {
         }
     }
 
-    async fn status(&self) -> Result<EngineStatus, String> {
+    /// What the database says, or said less than `keep` ago.
+    pub(super) async fn status(&self, keep: Duration) -> Result<EngineStatus, String> {
         let mut last = self.last.lock().await;
-        if let Some((_, kept)) = last.as_ref().filter(|(at, _)| at.elapsed() < KEEP) {
+        if let Some((_, kept)) = last.as_ref().filter(|(at, _)| at.elapsed() < keep) {
             return kept.clone();
         }
         let status = match timeout(DATABASE_WITHIN, self.session.engine_status()).await {
@@ -84,11 +86,7 @@ pub async fn healthz() -> Response {
 
 /// 200 or 503, with the same fields.
 pub async fn readyz(State(probes): State<Arc<Probes>>) -> Response {
-    let report = judge(
-        probes.status().await,
-        probes.health.is_draining(),
-        probes.health.is_listening(),
-    );
+    let report = judge(probes.status(KEEP).await, &probes.health);
     let status = if report.ready {
         StatusCode::OK
     } else {
@@ -104,14 +102,26 @@ fn json_answer(status: StatusCode, body: &impl Serialize) -> Response {
     }
 }
 
-fn judge(status: Result<EngineStatus, String>, draining: bool, listening: bool) -> Report {
+fn judge(status: Result<EngineStatus, String>, health: &Health) -> Report {
+    let (draining, listening) = (health.is_draining(), health.listening());
     let mut reasons = Vec::new();
+    let mut warnings = Vec::new();
     if draining {
         reasons.push("draining: stopping after what is in flight".to_owned());
     }
-    if !listening {
-        reasons.push("listen: no connection waits for NOTIFY".to_owned());
+    match listening {
+        Listening::Up => {}
+        Listening::Deaf => warnings.push(
+            "listen: NOTIFY does not arrive (a pooler in transaction mode?); polling every 5 s"
+                .to_owned(),
+        ),
+        Listening::Down => reasons.push("listen: no connection waits for NOTIFY".to_owned()),
     }
+    warnings.extend(
+        health
+            .library_problem()
+            .map(|problem| format!("library: {problem}")),
+    );
     let (database, queue) = match status {
         Err(error) => {
             reasons.push(format!("database: {error}"));
@@ -135,10 +145,15 @@ fn judge(status: Result<EngineStatus, String>, draining: bool, listening: bool) 
             ("ok", Some(queue))
         }
     };
-    let listen = if listening { "ok" } else { "down" };
+    let listen = match listening {
+        Listening::Up => "ok",
+        Listening::Deaf => "polling",
+        Listening::Down => "down",
+    };
     Report {
         ready: reasons.is_empty(),
         reasons,
+        warnings,
         draining,
         database,
         listen,
@@ -150,6 +165,12 @@ fn judge(status: Result<EngineStatus, String>, draining: bool, listening: bool) 
 mod tests {
     use super::*;
 
+    fn health(listening: Listening) -> Health {
+        let health = Health::default();
+        health.set_listening(listening);
+        health
+    }
+
     #[test]
     fn each_reason_alone_makes_it_unready() {
         let fine = || {
@@ -158,17 +179,27 @@ mod tests {
                 ..EngineStatus::default()
             })
         };
-        assert!(judge(fine(), false, true).ready);
-        assert!(judge(Ok(EngineStatus::default()), false, true).ready);
-        assert!(judge(fine(), true, true).reasons[0].starts_with("draining"));
-        assert!(judge(fine(), false, false).reasons[0].starts_with("listen"));
-        assert!(
-            judge(Err("gone".to_owned()), false, true).reasons[0].starts_with("database: gone")
-        );
+        let up = health(Listening::Up);
+        assert!(judge(fine(), &up).ready && judge(fine(), &up).warnings.is_empty());
+        assert!(judge(Ok(EngineStatus::default()), &up).ready);
+        assert!(judge(fine(), &health(Listening::Down)).reasons[0].starts_with("listen"));
+        assert!(judge(Err("gone".to_owned()), &up).reasons[0].starts_with("database: gone"));
         let late = EngineStatus {
             oldest_due_seconds: Some(301.0),
             ..EngineStatus::default()
         };
-        assert!(judge(Ok(late), false, true).reasons[0].starts_with("queue"));
+        assert!(judge(Ok(late), &up).reasons[0].starts_with("queue"));
+        up.drain();
+        assert!(judge(fine(), &up).reasons[0].starts_with("draining"));
+    }
+
+    #[test]
+    fn what_still_works_is_a_warning() {
+        let deaf = health(Listening::Deaf);
+        assert!(deaf.set_library_problem(Some("older".to_owned())));
+        assert!(!deaf.set_library_problem(Some("older".to_owned())));
+        let report = judge(Ok(EngineStatus::default()), &deaf);
+        assert!(report.ready && report.listen == "polling");
+        assert!(report.warnings[0].starts_with("listen") && report.warnings[1] == "library: older");
     }
 }

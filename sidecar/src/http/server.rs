@@ -27,29 +27,31 @@ const CONNECTIONS: usize = 512;
 /// How long open requests may take once everything else has ended.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 
-/// Takes the port.
+/// Takes the port that this setting names, for what is said.
 ///
 /// # Errors
 /// Somebody else has it, it needs privileges, or the address is not this machine's.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+pub async fn bind(address: SocketAddr, setting: &str, what: &str) -> Result<TcpListener, Failure> {
     let listener = TcpListener::bind(address).await.map_err(|error| {
         let (problem, hint) = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                ("the port is in use".to_owned(), "stop the other process, or set ROTATOR_LISTEN to another port")
-            }
-            io::ErrorKind::PermissionDenied => {
-                ("permission denied".to_owned(), "ports below 1024 need privileges; set ROTATOR_LISTEN to another port")
-            }
+            io::ErrorKind::AddrInUse => (
+                "the port is in use".to_owned(),
+                format!("stop the other process, or set {setting} to another port"),
+            ),
+            io::ErrorKind::PermissionDenied => (
+                "permission denied".to_owned(),
+                format!("ports below 1024 need privileges; set {setting} to another port"),
+            ),
             io::ErrorKind::AddrNotAvailable => (
                 "this machine does not have that address".to_owned(),
-                "set ROTATOR_LISTEN to an address of this machine, like 127.0.0.1:8080 or 0.0.0.0:8080",
+                format!("set {setting} to an address of this machine, like 127.0.0.1:8080 or 0.0.0.0:8080"),
             ),
-            _ => (error.to_string(), "correct ROTATOR_LISTEN"),
+            _ => (error.to_string(), format!("correct {setting}")),
         };
         Failure::new(Exit::Listen, format!("can't listen on {address}: {problem}")).hint(hint)
     })?;
     if let Ok(address) = listener.local_addr() {
-        tracing::info!("listening on http://{address}");
+        tracing::info!(%address, "serving {what}");
     }
     Ok(listener)
 }

@@ -144,12 +144,12 @@ fn parse(der: &[u8], trusted: bool) -> Result<Certificate, &'static str> {
         "expiry_date": rfc3339(&validity.not_after),
         "external_id": format!("x509:sha256:{fingerprint}"),
         "purpose": format!("Issued by {issuer}"),
-        "labels": {
+        "labels": json!({
             "serial": serial,
             "sha256": &fingerprint[..16],
             "not_before": rfc3339(&validity.not_before),
             "issuer": issuer,
-        },
+        }).to_string(),
     });
     let Value::Object(item) = item else {
         return Err("is not valid X.509");
@@ -259,11 +259,12 @@ mod tests {
     /// subject, one with a BMPString and a control character.
     const BUNDLE: &str = include_str!("testdata/bundle.pem");
 
-    fn items(reading: &Reading) -> Vec<&Item> {
+    fn items(reading: &Reading) -> Vec<Item> {
         reading
             .entries
             .iter()
             .filter_map(|entry| entry.item.as_ref().ok())
+            .map(|text| serde_json::from_str(text).unwrap())
             .collect()
     }
 
@@ -298,7 +299,7 @@ mod tests {
             ..Options::default()
         };
         let reading = read(BUNDLE.as_bytes(), &options).unwrap();
-        let item = items(&reading)[0];
+        let item = &items(&reading)[0];
         assert_eq!(item["provider_type"], "x509");
         assert_eq!(item["expiry_date"], "2036-01-01T12:00:00Z");
         assert_eq!(item["purpose"], "Issued by Acme Root");

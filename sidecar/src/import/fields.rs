@@ -1,13 +1,13 @@
 //! The fields of an item: names and aliases, and the checks that are better made before the database sees a row.
 //!
 //! Those are few: dates in one order only (the database would read 01/02/2026 by a session setting), `interval_days`,
-//! labels as text, and NUL, which no PostgreSQL text can hold and which would refuse the whole batch. All other rules
-//! belong to `rotator.import_secrets`. Messages name the field and never its content.
+//! labels (`labels.rs`), and NUL, which no PostgreSQL text can hold and which would refuse the whole batch. All other
+//! rules belong to `rotator.import_secrets`. Messages name the field and never its content.
 
 use jiff::civil::Date;
-use serde_json::{Number, Value};
+use serde_json::Value;
 
-use super::{Item, Options};
+use super::{Item, Options, labels};
 
 /// Arguments of `rotator.register_secret`.
 pub const FIELDS: [&str; 13] = [
@@ -28,6 +28,29 @@ pub const FIELDS: [&str; 13] = [
 
 /// Days as a number, turned into `rotation_interval`.
 const INTERVAL_DAYS: &str = "interval_days";
+
+/// By which the database finds the secret that a row of an export is about.
+const ID: &str = "id";
+
+/// Columns of an export that say how a secret stands. Nobody sets them, so they are left out.
+const READ_ONLY: [&str; 11] = [
+    "status",
+    "last_rotated_at",
+    "cycle",
+    "days_until_expiry",
+    "acknowledged_at",
+    "acknowledged_by",
+    "snoozed_until",
+    "verified_at",
+    "verified_expiry_date",
+    "created_at",
+    "updated_at",
+];
+
+/// Whether the field of an export is none that an import sets.
+pub fn is_read_only(field: &str) -> bool {
+    READ_ONLY.contains(&field)
+}
 
 /// Other names by which files call the fields; `owner`, `Owner ID` and `ownerId` need no entry of their own.
 const ALIASES: [(&str, &str); 25] = [
@@ -75,7 +98,8 @@ pub fn canonical(label: &str) -> Option<&'static str> {
     }
     let own = FIELDS
         .into_iter()
-        .chain([INTERVAL_DAYS])
+        .chain([INTERVAL_DAYS, ID])
+        .chain(READ_ONLY)
         .find(|field| *field == name);
     own.or_else(|| {
         ALIASES
@@ -137,29 +161,49 @@ fn is_zone(text: &str) -> bool {
         None => matches!(text, "" | "Z" | "z"),
         Some(offset) => match offset.split_once(':') {
             Some((hours, minutes)) => {
-                hours.len() == 2 && minutes.len() == 2 && digits(hours) && digits(minutes)
+                // Some places had seconds until the 1970s, and PostgreSQL writes them.
+                let (minutes, seconds) = minutes.split_once(':').unwrap_or((minutes, "00"));
+                [hours, minutes, seconds]
+                    .iter()
+                    .all(|part| part.len() == 2 && digits(part))
             }
             None => matches!(offset.len(), 2 | 4) && digits(offset),
         },
     }
 }
 
-/// Makes an item of canonical fields ready to be sent, or says what is wrong with it.
-pub fn finish(mut item: Item, options: &Options) -> Result<Item, String> {
+/// Makes an item of canonical fields ready to be sent, as JSON, or says what is wrong with it.
+pub fn finish(mut item: Item, options: &Options) -> Result<String, String> {
     item.retain(|_, value| !value.is_null());
+    if item.get("status").is_some_and(|status| status == "retired") {
+        return Err(
+            "it is retired; empty its status to register it anew, or take the row out".into(),
+        );
+    }
+    item.retain(|field, _| !is_read_only(field));
+    if let Some((field, _)) = item.iter().find(|(_, value)| !value.is_string()) {
+        return Err(format!("{field} must be text"));
+    }
     if let Some((field, _)) = item.iter().find(|(_, value)| holds_nul(value)) {
         return Err(format!("{field} contains a NUL character"));
     }
     if let Some(days) = item.remove(INTERVAL_DAYS) {
-        if item.contains_key("rotation_interval") {
-            return Err("rotation_interval and interval_days are both given; keep one".into());
-        }
         let days =
             whole_days(&days).ok_or("interval_days is not a whole number of days above zero")?;
-        item.insert(
-            "rotation_interval".into(),
-            Value::String(format!("{days} days")),
-        );
+        let interval = Value::String(if days == 1 {
+            "1 day".into()
+        } else {
+            format!("{days} days")
+        });
+        if item
+            .get("rotation_interval")
+            .is_some_and(|given| *given != interval)
+        {
+            return Err(
+                "rotation_interval and interval_days contradict each other; keep one".into(),
+            );
+        }
+        item.insert("rotation_interval".into(), interval);
     }
     match item.get("expiry_date") {
         None => {}
@@ -167,11 +211,6 @@ pub fn finish(mut item: Item, options: &Options) -> Result<Item, String> {
         Some(_) => {
             return Err("expiry_date is not a date like 2026-12-31 or 2026-12-31T08:00:00Z".into());
         }
-    }
-    if let Some(Value::String(text)) = item.get("labels") {
-        let labels = labels(text)
-            .ok_or("labels are neither a JSON object nor pairs like team=payments;tier=1")?;
-        item.insert("labels".into(), Value::Object(labels));
     }
     for (field, default) in [
         ("owner_id", &options.owner),
@@ -182,61 +221,28 @@ pub fn finish(mut item: Item, options: &Options) -> Result<Item, String> {
             item.insert(field.into(), Value::String(value.clone()));
         }
     }
-    Ok(item)
+    let labels = match item.remove("labels") {
+        Some(Value::String(text)) => Some(labels::object_text(&text)?),
+        _ => None,
+    };
+    let mut text = Value::Object(item).to_string();
+    if let Some(labels) = labels {
+        let comma = if text == "{}" { "" } else { "," };
+        text.truncate(text.len() - 1);
+        text.push_str(&format!("{comma}\"labels\":{labels}}}"));
+    }
+    Ok(text)
 }
 
+/// `90`, `90.0`, which spreadsheets and some JSON writers make of it.
 fn whole_days(value: &Value) -> Option<u32> {
-    let days = match value {
-        Value::Number(number) => whole(number)?,
-        Value::String(text) => text.trim().parse().ok()?,
-        _ => return None,
-    };
+    let text = value.as_str()?.trim();
+    let days = text.strip_suffix(".0").unwrap_or(text).parse().ok()?;
     (days > 0).then_some(days)
 }
 
-/// `90` and `90.0`, which spreadsheets and some JSON writers make of it.
-fn whole(number: &Number) -> Option<u32> {
-    if let Some(days) = number.as_u64() {
-        return u32::try_from(days).ok();
-    }
-    let text = number.to_string();
-    text.strip_suffix(".0")?.parse().ok()
-}
-
-/// Labels as a JSON object, or as `key=value` pairs separated by semicolons.
-pub fn labels(text: &str) -> Option<Item> {
-    let text = text.trim();
-    if text.starts_with('{') {
-        return serde_json::from_str(text).ok();
-    }
-    let mut labels = Item::new();
-    for pair in text
-        .split(';')
-        .map(str::trim)
-        .filter(|pair| !pair.is_empty())
-    {
-        let (key, value) = pair.split_once('=')?;
-        let key = key.trim();
-        if key.is_empty()
-            || labels
-                .insert(key.into(), Value::String(value.trim().into()))
-                .is_some()
-        {
-            return None;
-        }
-    }
-    Some(labels)
-}
-
 fn holds_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(values) => values.iter().any(holds_nul),
-        Value::Object(map) => map
-            .iter()
-            .any(|(key, value)| key.contains('\0') || holds_nul(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
+    value.as_str().is_some_and(|text| text.contains('\0'))
 }
 
 #[cfg(test)]
@@ -257,7 +263,8 @@ mod tests {
         assert_eq!(canonical("expiryDate"), Some("expiry_date"));
         assert_eq!(canonical("Not After"), Some("expiry_date"));
         assert_eq!(canonical("intervalDays"), Some("interval_days"));
-        assert_eq!(canonical("status"), None);
+        assert_eq!(canonical("Days until expiry"), Some("days_until_expiry"));
+        assert_eq!(canonical("remarks"), None);
     }
 
     #[test]
@@ -275,6 +282,7 @@ mod tests {
             "2026-12-31 08:00",
             "2026-12-31T08:00:00.5+05:30",
             "2024-02-29",
+            "1971-12-31T08:00:00.000001-00:44:30",
         ] {
             assert!(is_date(good), "{good}");
         }
@@ -293,49 +301,70 @@ mod tests {
         }
     }
 
+    fn finished(value: Value) -> Result<Value, String> {
+        let text = finish(object(value), &Options::default())?;
+        Ok(serde_json::from_str(&text).unwrap())
+    }
+
     #[test]
     fn interval_days_becomes_an_interval() {
-        for days in [json!(90), json!("90"), json!(90.0)] {
-            let item = finish(
-                object(json!({"name": "a", "interval_days": days})),
-                &Options::default(),
-            )
-            .unwrap();
-            assert_eq!(item["rotation_interval"], "90 days");
-            assert!(!item.contains_key("interval_days"));
+        for days in ["90", " 90 ", "90.0"] {
+            assert_eq!(
+                finished(json!({"name": "a", "interval_days": days})).unwrap(),
+                json!({"name": "a", "rotation_interval": "90 days"})
+            );
         }
-        for days in [json!(0), json!(-3), json!("ninety"), json!(1.5), json!([1])] {
-            assert!(finish(object(json!({"interval_days": days})), &Options::default()).is_err());
+        for days in ["0", "-3", "ninety", "1.5", ""] {
+            assert!(finished(json!({"interval_days": days})).is_err());
         }
-        let both = object(json!({"interval_days": 1, "rotation_interval": "1 day"}));
-        assert!(
-            finish(both, &Options::default())
-                .unwrap_err()
-                .contains("keep one")
-        );
     }
 
     #[test]
-    fn labels_come_as_json_or_pairs() {
-        assert_eq!(
-            Value::Object(labels("team=pay; tier=1;").unwrap()),
-            json!({"team": "pay", "tier": "1"})
-        );
-        assert_eq!(
-            Value::Object(labels("{\"a\": 1}").unwrap()),
-            json!({"a": 1})
-        );
-        assert!(labels("nonsense").is_none());
-        assert!(labels("a=1;a=2").is_none());
-        assert!(labels("{broken").is_none());
+    fn an_export_has_both_intervals_and_they_may_not_differ() {
+        for (days, interval) in [("1", "1 day"), ("90", "90 days")] {
+            let both = json!({"interval_days": days, "rotation_interval": interval});
+            assert_eq!(
+                finished(both).unwrap(),
+                json!({"rotation_interval": interval})
+            );
+        }
+        let both = json!({"interval_days": "30", "rotation_interval": "90 days"});
+        assert!(finished(both).unwrap_err().contains("keep one"));
     }
 
     #[test]
-    fn nul_is_refused_without_repeating_it() {
-        let item = object(json!({"name": "a", "labels": {"k": ["x\u{0}y"]}}));
+    fn columns_that_nobody_sets_are_left_out() {
+        let exported =
+            json!({"id": "x", "name": "a", "status": "overdue", "cycle": "3", "updated_at": "x"});
+        assert_eq!(finished(exported).unwrap(), json!({"id": "x", "name": "a"}));
+        let retired = finished(json!({"name": "a", "status": "retired"})).unwrap_err();
+        assert!(retired.starts_with("it is retired"), "{retired}");
+    }
+
+    #[test]
+    fn labels_keep_every_digit() {
+        let text = finish(
+            object(json!({"labels": "{\"n\": 12345678901234567890.10}"})),
+            &Options::default(),
+        );
         assert_eq!(
-            finish(item, &Options::default()).unwrap_err(),
-            "labels contains a NUL character"
+            text.unwrap(),
+            r#"{"labels":{"n": 12345678901234567890.10}}"#
+        );
+        assert!(finished(json!({"labels": "nonsense"})).is_err());
+    }
+
+    #[test]
+    fn only_text_is_sent_and_nul_is_refused_without_repeating_it() {
+        for value in [json!(true), json!(["a"]), json!({})] {
+            assert_eq!(
+                finished(json!({"name": value})).unwrap_err(),
+                "name must be text"
+            );
+        }
+        assert_eq!(
+            finished(json!({"name": "a", "purpose": "x\u{0}y"})).unwrap_err(),
+            "purpose contains a NUL character"
         );
     }
 
@@ -346,13 +375,10 @@ mod tests {
             priority: Some("P1".into()),
             ..Options::default()
         };
-        let item = finish(
-            object(json!({"name": "a", "priority": "P4", "purpose": null})),
-            &options,
-        )
-        .unwrap();
+        let item = object(json!({"name": "a", "priority": "P4", "purpose": null}));
+        let item: Value = serde_json::from_str(&finish(item, &options).unwrap()).unwrap();
         assert_eq!(
-            Value::Object(item),
+            item,
             json!({"name": "a", "priority": "P4", "owner_id": "dana"})
         );
     }

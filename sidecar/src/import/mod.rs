@@ -1,19 +1,27 @@
 //! Reads files of secrets' metadata into items for `rotator.import_secrets`: CSV, JSON, and bundles of certificates.
 //!
-//! Pure: bytes in, entries out, no database and no terminal. One bad row is an entry with an error and never stops the
-//! rest; only a file that can't be read at all is a [`ReadError`]. No message made here repeats a cell's content.
-//! Sending the items and reporting the outcome is `cli/secrets/import.rs`. Tests are beside each reader.
+//! Pure: bytes in, entries out, no database and no terminal. Rows come one by one, through a window of a mebibyte, so
+//! that memory doesn't grow with the file. One bad row is an entry with an error and never stops the rest; only a file
+//! that can't be read at all is a [`ReadError`]. No message made here repeats a cell's content. Sending the items and
+//! reporting the outcome is `cli/secrets/import.rs`. Tests are beside each reader.
 
 mod certs;
 mod csv;
+mod encoding;
 mod fields;
+pub mod formula;
 mod json;
+mod labels;
 mod pem;
 mod records;
 pub mod text;
+mod window;
+
+use std::io::Read;
 
 use serde_json::{Map, Value};
 
+pub use encoding::Encoding;
 pub use fields::is_date;
 
 /// Arguments of `rotator.register_secret` by name.
@@ -34,6 +42,8 @@ pub struct Options {
     pub environment: Option<String>,
     pub priority: Option<String>,
     pub ignore_unknown: bool,
+    /// What the user says the file is encoded in.
+    pub encoding: Option<Encoding>,
 }
 
 /// One row, object or certificate of the file.
@@ -43,7 +53,8 @@ pub struct Entry {
     pub place: String,
     /// The item's name, only when it is fit to be shown (see [`text::presentable`]).
     pub name: Option<String>,
-    pub item: Result<Item, String>,
+    /// An object for `rotator.import_secrets`, as JSON.
+    pub item: Result<String, String>,
 }
 
 /// Everything a file gave.
@@ -59,8 +70,17 @@ pub struct Reading {
 pub enum ReadError {
     #[error("the file is empty")]
     Empty,
-    #[error("the file is UTF-16, not UTF-8")]
-    Utf16,
+    #[error("it can't be read: {0}")]
+    Input(String),
+    #[error("the file is UTF-32")]
+    Utf32,
+    #[error("the text is full of NUL bytes, like UTF-16 without a byte-order mark")]
+    Unmarked,
+    #[error("the file begins with the mark of {marked}, but --encoding says {named}")]
+    OtherMark {
+        marked: &'static str,
+        named: &'static str,
+    },
     #[error("the header row can't be read: {0}")]
     BadHeader(&'static str),
     #[error("the header row has no column \"name\"")]
@@ -79,6 +99,14 @@ pub enum ReadError {
     JsonShape,
     #[error("the file holds no certificate")]
     NoCertificate,
+    #[error("the file holds certificates")]
+    Certificates,
+}
+
+impl From<std::io::Error> for ReadError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Input(error.to_string())
+    }
 }
 
 impl ReadError {
@@ -86,7 +114,15 @@ impl ReadError {
     pub fn hint(&self) -> String {
         match self {
             Self::Empty => "Give a file with a header row and one row a secret, or a JSON array.".into(),
-            Self::Utf16 => "Save it again as UTF-8 (in a spreadsheet: \"CSV UTF-8\").".into(),
+            Self::Input(_) => "Check the path and its permissions.".into(),
+            Self::Utf32 => "Convert it: iconv -f utf-32 -t utf-8 FILE.".into(),
+            Self::Unmarked => "Add --encoding utf-16le (or utf-16be), or save it again as UTF-8.".into(),
+            Self::OtherMark { .. } => "Leave --encoding out.".into(),
+            Self::BadHeader(problem) if problem.contains("UTF-8") => {
+                "Save it again as UTF-8 (in a spreadsheet: \"CSV UTF-8\"), convert it with iconv, or say what it is: \
+                 --encoding windows-1252."
+                    .into()
+            }
             Self::BadHeader(_) | Self::NoNameColumn | Self::RepeatedColumn { .. } => {
                 format!("The first row names the columns: {}.", fields::FIELDS.join(", "))
             }
@@ -96,14 +132,14 @@ impl ReadError {
             ),
             Self::Json { .. } => "Correct the file there; with one object a line, a bad line spoils only itself.".into(),
             Self::JsonShape => "Write [{\"name\": …, \"expiry_date\": …}, …], or one such object a line.".into(),
+            Self::Certificates => "Import them with: rotator secrets import --certs FILE".into(),
             Self::NoCertificate => "--certs takes PEM: lines from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----.".into(),
         }
     }
 }
 
 /// Guesses what a file is from its first bytes, for input without a telling name.
-pub fn sniff(data: &[u8]) -> Kind {
-    let data = data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data);
+fn sniff(data: &[u8]) -> Kind {
     match data.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'[' | b'{') => Kind::Json,
         _ if data
@@ -116,27 +152,106 @@ pub fn sniff(data: &[u8]) -> Kind {
     }
 }
 
-/// Reads `data` as `kind`.
+/// Largest bundle of certificates, which is read as a whole.
+const LARGEST_BUNDLE: u64 = 64 * 1024 * 1024;
+
+/// The rows of a file, read as they are asked for.
+pub struct Rows<'a> {
+    source: Source<'a>,
+    notes: Vec<String>,
+}
+
+enum Source<'a> {
+    Csv(Box<csv::Rows<'a>>),
+    Json(Box<json::Objects<'a>>),
+    Certs(std::vec::IntoIter<Entry>),
+}
+
+/// Begins to read `source` as `kind`, or as what it looks like.
 ///
 /// # Errors
 /// [`ReadError`] when nothing of the file can be used; a bad row is an [`Entry`] instead.
-pub fn read(kind: Kind, data: &[u8], options: &Options) -> Result<Reading, ReadError> {
-    if data.starts_with(b"\xff\xfe") || data.starts_with(b"\xfe\xff") {
-        return Err(ReadError::Utf16);
+pub fn rows<'a>(
+    kind: Option<Kind>,
+    source: impl Read + 'a,
+    options: &'a Options,
+) -> Result<Rows<'a>, ReadError> {
+    if kind == Some(Kind::Certs) {
+        let mut data = Vec::new();
+        source.take(LARGEST_BUNDLE + 1).read_to_end(&mut data)?;
+        if data.len() as u64 > LARGEST_BUNDLE {
+            return Err(ReadError::Input(
+                "it is larger than 64 MiB; split it".into(),
+            ));
+        }
+        let reading = certs::read(&data, options)?;
+        return Ok(Rows {
+            source: Source::Certs(reading.entries.into_iter()),
+            notes: reading.notes,
+        });
     }
-    let data = data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data);
-    if data.iter().all(u8::is_ascii_whitespace) {
-        return Err(ReadError::Empty);
-    }
-    match kind {
-        Kind::Csv => csv::read(data, options),
-        Kind::Json => json::read(data, options),
-        Kind::Certs => certs::read(data, options),
+    let mut window = window::Window::new(encoding::decoded(source, options.encoding)?);
+    window.widen()?;
+    let source = match kind.unwrap_or_else(|| sniff(window.seen())) {
+        Kind::Csv => Source::Csv(Box::new(csv::Rows::new(window, options)?)),
+        Kind::Json => Source::Json(Box::new(json::Objects::new(window, options)?)),
+        Kind::Certs => return Err(ReadError::Certificates),
+    };
+    Ok(Rows {
+        source,
+        notes: Vec::new(),
+    })
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Result<Entry, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.source {
+            Source::Csv(rows) => rows.next_entry().transpose(),
+            Source::Json(objects) => objects.next_entry().transpose(),
+            Source::Certs(entries) => entries.next().map(Ok),
+        }
     }
 }
 
+impl Rows<'_> {
+    /// Remarks on what was read so far.
+    pub fn notes(self) -> Vec<String> {
+        let mut notes = self.notes;
+        let (read_only, undecodable) = match self.source {
+            Source::Csv(rows) => (rows.read_only, rows.undecodable),
+            Source::Json(objects) => (objects.read_only, false),
+            Source::Certs(_) => (Vec::new(), false),
+        };
+        if !read_only.is_empty() {
+            notes.push(format!(
+                "left out what an import can't set: {}",
+                read_only.join(", ")
+            ));
+        }
+        if undecodable {
+            notes.push(
+                "rows that are not valid UTF-8 were left out: if the file is of an older spreadsheet, add --encoding \
+                 windows-1252 (or latin1), or convert it with iconv"
+                    .into(),
+            );
+        }
+        notes
+    }
+}
+
+/// Reads everything, for tests of the readers.
+#[cfg(test)]
+fn read(kind: Kind, data: &[u8], options: &Options) -> Result<Reading, ReadError> {
+    let mut rows = rows(Some(kind), data, options)?;
+    let entries = rows.by_ref().collect::<Result<_, _>>()?;
+    let notes = rows.notes();
+    Ok(Reading { entries, notes })
+}
+
 /// An entry whose name is shown only when that is safe.
-fn entry(place: String, name: Option<&str>, item: Result<Item, String>) -> Entry {
+fn entry(place: String, name: Option<&str>, item: Result<String, String>) -> Entry {
     Entry {
         place,
         name: name.and_then(text::presentable),
@@ -150,21 +265,49 @@ mod tests {
 
     #[test]
     fn sniffs_by_the_first_bytes() {
-        assert_eq!(sniff(b"\xef\xbb\xbf \n[{}]"), Kind::Json);
+        assert_eq!(sniff(b" \n[{}]"), Kind::Json);
         assert_eq!(sniff(b"{\"name\":1}"), Kind::Json);
         assert_eq!(sniff(b"# CA\n-----BEGIN CERTIFICATE-----\n"), Kind::Certs);
         assert_eq!(sniff(b"name,expiry_date\n"), Kind::Csv);
     }
 
     #[test]
-    fn refuses_utf16_and_nothing() {
-        assert_eq!(
-            read(Kind::Csv, b"\xff\xfen\0a\0", &Options::default()).unwrap_err(),
-            ReadError::Utf16
+    fn utf16_is_read_with_its_mark_and_recognised_without() {
+        let text = "name,purpose\r\nä,b\r\n";
+        let plain: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let marked: Vec<u8> = [0xff, 0xfe].into_iter().chain(plain.clone()).collect();
+        let reading = read(Kind::Csv, &marked, &Options::default()).unwrap();
+        assert_eq!(reading.entries[0].name.as_deref(), Some("ä"));
+        let refused = read(Kind::Csv, &plain, &Options::default()).unwrap_err();
+        assert!(
+            refused.hint().contains("--encoding utf-16le"),
+            "{refused:?}"
         );
-        assert_eq!(
-            read(Kind::Json, b" \n\t", &Options::default()).unwrap_err(),
-            ReadError::Empty
+        let options = Options {
+            encoding: Some(Encoding::Utf16Le),
+            ..Options::default()
+        };
+        assert!(read(Kind::Csv, &plain, &options).is_ok());
+    }
+
+    #[test]
+    fn an_export_is_read_and_what_nobody_sets_is_named() {
+        let csv = read(
+            Kind::Csv,
+            b"id,name,status,cycle\n,a,healthy,1\n",
+            &Options::default(),
         );
+        let json = read(
+            Kind::Json,
+            br#"[{"name": "a", "status": null, "cycle": 1}]"#,
+            &Options::default(),
+        );
+        for reading in [csv.unwrap(), json.unwrap()] {
+            assert_eq!(reading.entries[0].item.as_deref(), Ok(r#"{"name":"a"}"#));
+            assert_eq!(
+                reading.notes,
+                ["left out what an import can't set: status, cycle"]
+            );
+        }
     }
 }

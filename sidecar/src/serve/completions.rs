@@ -1,11 +1,13 @@
 //! Reports results to the database: whatever is done by now in one call, every few milliseconds, so that a slow
 //! delivery holds nothing up. A report that failed on the way is repeated until it is through: repeats change nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use super::health::Health;
 use super::startup::pause_after;
 use crate::db::{Completion, DbError, Session};
 
@@ -14,7 +16,7 @@ const BATCH: usize = 500;
 const GATHER: Duration = Duration::from_millis(3);
 
 /// Reports until all senders are gone and nothing is left.
-pub async fn run(session: Session, mut results: mpsc::Receiver<Completion>) {
+pub async fn run(session: Session, mut results: mpsc::Receiver<Completion>, health: Arc<Health>) {
     let mut batch = Vec::with_capacity(BATCH);
     while results.recv_many(&mut batch, BATCH).await > 0 {
         if batch.len() < BATCH {
@@ -25,13 +27,13 @@ pub async fn run(session: Session, mut results: mpsc::Receiver<Completion>) {
                 batch.push(result);
             }
         }
-        report(&session, &batch).await;
+        report(&session, &batch, &health).await;
         batch.clear();
     }
 }
 
-async fn report(session: &Session, batch: &[Completion]) {
-    let Err(error) = insist(session, batch).await else {
+async fn report(session: &Session, batch: &[Completion], health: &Health) {
+    let Err(error) = insist(session, batch, health).await else {
         return;
     };
     if batch.len() == 1 {
@@ -40,7 +42,7 @@ async fn report(session: &Session, batch: &[Completion]) {
     }
     // One of them is unacceptable: the others must not suffer for it.
     for result in batch {
-        if let Err(error) = insist(session, std::slice::from_ref(result)).await {
+        if let Err(error) = insist(session, std::slice::from_ref(result), health).await {
             give_up(result, &error);
         }
     }
@@ -50,12 +52,13 @@ async fn report(session: &Session, batch: &[Completion]) {
 ///
 /// # Errors
 /// The database refuses this report as such.
-async fn insist(session: &Session, batch: &[Completion]) -> Result<(), DbError> {
+async fn insist(session: &Session, batch: &[Completion], health: &Health) -> Result<(), DbError> {
     let mut failures = 0;
     loop {
         match session.complete_notifications(batch).await {
             Ok(accepted) => {
                 for (id, _) in accepted.iter().filter(|(_, accepted)| !accepted) {
+                    health.figures.late();
                     tracing::warn!(notification = %id, "the result came too late: somebody else has claimed it since");
                 }
                 return Ok(());

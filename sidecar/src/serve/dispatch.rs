@@ -18,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout, timeout_at
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::figures::Figures;
 use super::health::Health;
 use super::startup::pause_after;
 use crate::config::Settings;
@@ -29,9 +30,11 @@ const IN_FLIGHT: usize = 32;
 /// Of these for one recipient, so that one that hangs leaves room for the others.
 const IN_FLIGHT_PER_RECIPIENT: usize = IN_FLIGHT / 2;
 /// Rows a claim asks for.
-const BATCH: i32 = 100;
+const BATCH: i32 = 200;
+/// With so few left to begin more is claimed, so that the next batch is here before this one is done.
+const LOW_WATER: usize = BATCH as usize;
 /// Claimed and not begun yet; beyond that nothing more is claimed.
-const WAITING_LIMIT: usize = 300;
+const WAITING_LIMIT: usize = 600;
 const LEASE: Duration = Duration::from_secs(60);
 /// Begun later than this after its claim, a delivery might outlive the lease.
 const BEGIN_WITHIN: Duration = Duration::from_secs(35);
@@ -93,8 +96,11 @@ impl Dispatcher {
         let mut failures = 0;
         let mut not_before = tokio::time::Instant::now();
         loop {
-            self.begin_deliveries();
-            let room = self.flying.len() < IN_FLIGHT && self.waiting.len() < WAITING_LIMIT;
+            self.begin_deliveries(&health);
+            health.figures.set_waiting(self.waiting.len());
+            // Where there is a slot free, whoever waits has to wait for a recipient of theirs.
+            let idle = self.flying.len() < IN_FLIGHT || self.waiting.len() < LOW_WATER;
+            let room = idle && self.waiting.len() < WAITING_LIMIT;
             if look && room && claiming.is_none() && tokio::time::Instant::now() >= not_before {
                 claiming = Some((self.claim(), Instant::now()));
                 look = false;
@@ -111,6 +117,7 @@ impl Dispatcher {
                                 tracing::info!("claiming works again");
                             }
                             failures = 0;
+                            health.figures.claimed(claims.len());
                             // A full batch: there may be more.
                             look |= claims.len() == BATCH as usize;
                             self.waiting.extend(claims.into_iter().map(|claim| Waiting { claim, since }));
@@ -133,6 +140,7 @@ impl Dispatcher {
             }
         }
         health.drain();
+        health.figures.set_waiting(0);
         self.drain(claiming).await;
     }
 
@@ -142,7 +150,7 @@ impl Dispatcher {
     }
 
     /// Begins what there is room for, oldest first, passing over recipients that have their share.
-    fn begin_deliveries(&mut self) {
+    fn begin_deliveries(&mut self, health: &Arc<Health>) {
         let mut position = 0;
         while self.flying.len() < IN_FLIGHT && position < self.waiting.len() {
             let waiting = &self.waiting[position];
@@ -161,12 +169,13 @@ impl Dispatcher {
             };
             *self.flying_by_recipient.entry(recipient).or_default() += 1;
             let (channels, results) = (self.channels.clone(), self.results.clone());
+            let health = health.clone();
             let link = claim
                 .link_token
                 .as_deref()
                 .map(|token| self.settings.link(token));
             self.flying.spawn(async move {
-                let result = deliver(&channels, &claim, link).await;
+                let result = deliver(&channels, &claim, link, &health.figures).await;
                 // The reporter outlives us; it only ends when this sender is gone.
                 let _ = results.send(result).await;
                 recipient
@@ -242,12 +251,19 @@ impl Dispatcher {
     }
 }
 
-async fn deliver(channels: &Channels, claim: &Claim, link: Option<String>) -> Completion {
+async fn deliver(
+    channels: &Channels,
+    claim: &Claim,
+    link: Option<String>,
+    figures: &Figures,
+) -> Completion {
     let begun = Instant::now();
+    let under_way = figures.begin(&claim.channel);
     let outcome = AssertUnwindSafe(channels.deliver(claim, link))
         .catch_unwind()
         .await
         .unwrap_or_else(|_| Outcome::transient("internal error of the sidecar; its log says more"));
+    under_way.end(&outcome);
     let label = outcome.label();
     let milliseconds = begun.elapsed().as_millis() as u64;
     let (id, channel, attempt) = (claim.id, claim.channel.as_str(), claim.attempt);

@@ -2,12 +2,14 @@
 //!
 //! The parts, one file each: waiting for the database and checking versions (`startup.rs`), LISTEN (`listen.rs`),
 //! claiming and delivering (`dispatch.rs`), reporting results (`completions.rs`), engine status and tick
-//! (`upkeep.rs`), what the probes tell (`health.rs`), signals (`signals.rs`). Pages and probes: `http/`.
+//! (`upkeep.rs`), what the probes tell (`health.rs`) and what is counted (`figures.rs`), signals (`signals.rs`). Pages,
+//! probes and metrics: `http/`.
 //!
 //! Connections to the database: LISTEN, claim, complete, upkeep, pages. Tests: `tests/` runs the binary.
 
 mod completions;
 mod dispatch;
+mod figures;
 mod health;
 mod listen;
 mod signals;
@@ -21,7 +23,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use health::Health;
+pub use figures::{BOUNDS_MS, CHANNELS, Figures, OUTCOMES};
+pub use health::{Health, Listening};
 pub use signals::shutdown_on_signals;
 
 use crate::config::{PREFIX, Settings};
@@ -29,6 +32,7 @@ use crate::db::{Session, Target};
 use crate::delivery::Channels;
 use crate::failure::{Exit, Failure};
 use crate::http;
+use crate::logging;
 
 /// Results that may wait to be reported; then deliveries wait as well.
 const RESULTS_WAITING: usize = 4096;
@@ -42,23 +46,38 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(10);
 /// another version. A database that is merely down is waited for.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<Exit, Failure> {
     let settings = Arc::new(settings);
+    logging::hide_panics();
     report_settings(&settings);
-    let target = Arc::new(Target::from_settings(&settings)?);
+    let target = Arc::new(Target::from_settings(&settings)?.writable()?);
     let channels = Arc::new(Channels::new(&settings)?);
-    let listener = http::bind(settings.listen).await?;
+    let (what, apart) = match settings.metrics_listen {
+        None => ("links, probes and metrics", None),
+        Some(address) => {
+            let what = "metrics and probes";
+            let apart = http::bind(address, "ROTATOR_METRICS_LISTEN", what).await?;
+            ("links and probes", Some(apart))
+        }
+    };
+    let listener = http::bind(settings.listen, "ROTATOR_LISTEN", what).await?;
     let health = Arc::new(Health::default());
     let pages = Arc::new(Session::new(target.clone()));
 
     // Before the database is there, so that the probes can say that it isn't.
     let stop_http = CancellationToken::new();
-    let router = http::router(&settings, pages, health.clone());
-    let http = tokio::spawn(http::serve(listener, router, stop_http.clone()));
+    let (router, figures) = http::routers(&settings, pages.clone(), health.clone());
+    let mut http = JoinSet::new();
+    http.spawn(http::serve(listener, router, stop_http.clone()));
+    if let (Some(listener), Some(router)) = (apart, figures) {
+        http.spawn(http::serve(listener, router, stop_http.clone()));
+    }
 
-    let result = work(&settings, &target, channels, &health, &shutdown).await;
+    let result = work(&settings, &target, pages, channels, &health, &shutdown).await;
     health.drain();
     stop_http.cancel();
-    if http.await.is_err() {
-        tracing::error!("the HTTP server ended abnormally");
+    while let Some(ended) = http.join_next().await {
+        if ended.is_err() {
+            tracing::error!("the HTTP server ended abnormally");
+        }
     }
     if result.is_ok() {
         tracing::info!("stopped");
@@ -69,6 +88,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<Exit
 async fn work(
     settings: &Arc<Settings>,
     target: &Arc<Target>,
+    pages: Arc<Session>,
     channels: Arc<Channels>,
     health: &Arc<Health>,
     shutdown: &CancellationToken,
@@ -79,41 +99,66 @@ async fn work(
     {
         return Ok(Exit::Ok);
     }
-    startup::check_versions(&upkeep_session, target).await?;
+    startup::check_versions(&upkeep_session, target, health).await?;
 
     let wake = Arc::new(Notify::new());
     let (results, results_in) = mpsc::channel(RESULTS_WAITING);
-    let reporter = tokio::spawn(completions::run(Session::new(target.clone()), results_in));
+    let reporter = tokio::spawn(completions::run(
+        Session::new(target.clone()),
+        results_in,
+        health.clone(),
+    ));
 
     let mut parts = JoinSet::new();
-    parts.spawn(listen::run(
+    let listening = listen::run(
         target.clone(),
+        pages,
+        wake.clone(),
+        health.clone(),
+        shutdown.clone(),
+    );
+    parts.spawn(async {
+        listening.await;
+        Ok(())
+    });
+    parts.spawn(upkeep::run(
+        upkeep_session,
         wake.clone(),
         health.clone(),
         shutdown.clone(),
     ));
-    parts.spawn(upkeep::run(upkeep_session, wake.clone(), shutdown.clone()));
-    parts.spawn(
-        dispatch::Dispatcher::new(
-            Session::new(target.clone()),
-            channels,
-            settings.clone(),
-            results,
-            wake,
-        )
-        .run(health.clone(), shutdown.clone()),
+    let dispatcher = dispatch::Dispatcher::new(
+        Session::new(target.clone()),
+        channels,
+        settings.clone(),
+        results,
+        wake,
     );
+    let dispatching = dispatcher.run(health.clone(), shutdown.clone());
+    parts.spawn(async {
+        dispatching.await;
+        Ok(())
+    });
 
-    let mut broken = false;
+    let mut failure = None;
     while let Some(ended) = parts.join_next().await {
-        if ended.is_err() || !shutdown.is_cancelled() {
-            broken = true;
-            tracing::error!(
-                "a part of the sidecar ended although nobody asked it to; stopping the others"
-            );
-            health.drain();
-            shutdown.cancel();
-        }
+        let reason = match ended {
+            Ok(Err(reason)) => {
+                tracing::error!("stopping: {reason}");
+                reason
+            }
+            Ok(Ok(())) if shutdown.is_cancelled() => continue,
+            Ok(Ok(())) | Err(_) => {
+                tracing::error!(
+                    "a part of the sidecar ended although nobody asked it to; stopping the others"
+                );
+                Failure::new(Exit::Failed, "a part of the sidecar ended abnormally")
+                    .hint("start it again, and report the log lines above this one")
+            }
+        };
+        failure.get_or_insert(reason);
+        health.drain();
+        shutdown.cancel();
     }
     // The last sender is gone with the dispatcher, so the reporter ends when it has reported all.
     if tokio::time::timeout(FLUSH_LIMIT, reporter).await.is_err() {
@@ -121,16 +166,20 @@ async fn work(
             "results could not be reported in time; those notifications will be delivered again"
         );
     }
-    if broken {
-        return Err(
-            Failure::new(Exit::Failed, "a part of the sidecar ended abnormally")
-                .hint("start it again, and report the log lines above this one"),
-        );
-    }
-    Ok(Exit::Ok)
+    failure.map_or(Ok(Exit::Ok), Err)
 }
 
 fn report_settings(settings: &Settings) {
+    let set: Vec<String> = settings
+        .set
+        .iter()
+        .map(|key| format!("{PREFIX}{key}"))
+        .collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        settings = set.join(" "),
+        "starting"
+    );
     for key in &settings.unused {
         tracing::warn!("{PREFIX}{key} is set, but this version does not use it yet");
     }

@@ -1,4 +1,5 @@
-//! Before anything is served: the database has to answer, and its extension has to fit this binary.
+//! Before anything is served: the database has to answer, and its extension has to fit this binary. What is found then is
+//! watched later, since an extension can be updated under a running sidecar (`upkeep.rs`).
 //!
 //! A server that is down or starting is waited for, since it usually comes back. A server that refuses us (wrong
 //! password, no such database) would refuse us forever: that ends the process with a message.
@@ -7,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::health::Health;
 use crate::db::{DbError, Session, Target};
 use crate::failure::{Exit, Failure};
 
+const OURS: &str = env!("CARGO_PKG_VERSION");
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often the log says that we are still waiting.
@@ -70,8 +73,11 @@ pub async fn wait_for_database(
 }
 
 /// Compares the extension with this binary: major and minor must be the same.
-pub async fn check_versions(session: &Session, target: &Target) -> Result<(), Failure> {
-    let ours = env!("CARGO_PKG_VERSION");
+pub async fn check_versions(
+    session: &Session,
+    target: &Target,
+    health: &Health,
+) -> Result<(), Failure> {
     let Some(theirs) = session.extension_version().await? else {
         return Err(Failure::new(
             Exit::Extension,
@@ -79,7 +85,7 @@ pub async fn check_versions(session: &Session, target: &Target) -> Result<(), Fa
         )
         .hint("as a superuser run `create extension rotator` there, or correct the database in ROTATOR_DATABASE_URL"));
     };
-    if let Some(failure) = compare(&theirs, ours) {
+    if let Some(failure) = misfit(&theirs) {
         return Err(failure);
     }
     let status = session
@@ -94,6 +100,11 @@ pub async fn check_versions(session: &Session, target: &Target) -> Result<(), Fa
                     "as a superuser run `grant rotator_sidecar to \"{role}\"`"
                 ))
             }
+            Some("58P01" | "42883") if error.to_string().contains("could not") => Failure::new(
+                Exit::Extension,
+                format!("the server can't load the extension's library: {error}"),
+            )
+            .hint("install the extension's files of its version on the server, then restart it"),
             Some("42883" | "3F000" | "42P01") => Failure::new(
                 Exit::Extension,
                 format!("the extension is incomplete: {error}"),
@@ -101,22 +112,40 @@ pub async fn check_versions(session: &Session, target: &Target) -> Result<(), Fa
             .hint("as a superuser run `alter extension rotator update`, or install it again"),
             _ => error.into(),
         })?;
-    if let Some(library) = status
-        .library_version
-        .filter(|library| compare(library, &theirs).is_some())
-    {
-        tracing::warn!(
-            "the extension's library is version {library}, its SQL version {theirs}: restart the server's sessions, or \
-             run `alter extension rotator update`"
-        );
-    }
+    watch_library(health, &theirs, status.library_version.as_deref());
     tracing::info!(
         extension = theirs,
-        sidecar = ours,
+        sidecar = OURS,
         queued = status.queued,
+        dead = status.dead,
         "versions fit"
     );
     Ok(())
+}
+
+/// What is wrong with an extension of that version, if anything.
+pub fn misfit(extension: &str) -> Option<Failure> {
+    compare(extension, OURS)
+}
+
+/// The library that the server has loaded may be of another release than the SQL: in the middle of an upgrade, or
+/// because its restart was forgotten. That is for the server to mend; we go on, and say so once.
+pub fn watch_library(health: &Health, extension: &str, library: Option<&str>) {
+    let problem = library
+        .filter(|library| release(library) != release(extension))
+        .map(|library| {
+            format!("the server runs the library of version {library} with the SQL of version {extension}")
+        });
+    let found = problem.clone();
+    if health.set_library_problem(problem) {
+        match found {
+            Some(problem) => tracing::warn!(
+                hint = "install the files of that version, restart the server, run `alter extension rotator update`",
+                "{problem}"
+            ),
+            None => tracing::info!("the extension's library and SQL are of one version again"),
+        }
+    }
 }
 
 /// What is wrong with that pair of versions, if anything.
@@ -186,6 +215,21 @@ mod tests {
                 .contains("newer than this sidecar")
         );
         assert!(compare("devel", "0.1.0").is_some());
+    }
+
+    #[test]
+    fn a_library_of_another_release_is_said_once_and_taken_back() {
+        let health = Health::default();
+        watch_library(&health, "0.1.2", Some("0.1.0"));
+        assert_eq!(health.library_problem(), None, "patch levels go together");
+        watch_library(&health, "0.2.0", Some("0.1.0"));
+        let problem = health.library_problem().unwrap();
+        assert!(
+            problem.contains("0.1.0") && problem.contains("0.2.0"),
+            "{problem}"
+        );
+        watch_library(&health, "0.2.0", Some("0.2.1"));
+        assert_eq!(health.library_problem(), None);
     }
 
     #[test]

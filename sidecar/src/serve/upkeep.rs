@@ -1,5 +1,8 @@
 //! Watches the engine: every fifteen seconds its status, and a tick when nobody else has ticked for a while. Where
 //! pg_cron runs, it ticks each minute and the sidecar never has to; several sidecars ticking at once do no harm.
+//!
+//! An extension that was updated under us to a version that doesn't fit ends the process as it would have prevented the
+//! start: what calls would do then is unknown. What is in flight is finished first. Tests: `tests/` updates it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,28 +11,40 @@ use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::db::{DbError, Session};
+use super::health::Health;
+use super::startup;
+use crate::db::{DbError, EngineStatus, Session};
+use crate::failure::Failure;
 
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// pg_cron's minute, and what it may be late.
 const TICK_OVERDUE_SECONDS: f64 = 75.0;
 
 /// Looks and ticks until shutdown.
-pub async fn run(session: Session, wake: Arc<Notify>, shutdown: CancellationToken) {
+///
+/// # Errors
+/// The extension is of another version now.
+pub async fn run(
+    session: Session,
+    wake: Arc<Notify>,
+    health: Arc<Health>,
+    shutdown: CancellationToken,
+) -> Result<(), Failure> {
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last_error: Option<String> = None;
     loop {
         tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => return Ok(()),
             _ = look.tick() => {}
         }
         let result = tokio::select! {
-            () = shutdown.cancelled() => return,
-            result = tick_if_overdue(&session, &wake) => result,
+            () = shutdown.cancelled() => return Ok(()),
+            result = look_after(&session, &wake, &health) => result,
         };
         match result {
-            Ok(()) => {
+            Ok(Some(misfit)) => return Err(misfit),
+            Ok(None) => {
                 if last_error.take().is_some() {
                     tracing::info!("the engine answers again");
                 }
@@ -50,8 +65,39 @@ pub async fn run(session: Session, wake: Arc<Notify>, shutdown: CancellationToke
     }
 }
 
-async fn tick_if_overdue(session: &Session, wake: &Notify) -> Result<(), DbError> {
-    let status = session.engine_status().await?;
+/// Gives what is wrong with the extension's version, if anything.
+async fn look_after(
+    session: &Session,
+    wake: &Notify,
+    health: &Health,
+) -> Result<Option<Failure>, DbError> {
+    let status = match session.engine_status().await {
+        Ok(status) => status,
+        Err(error) if error.is_transient() => return Err(error),
+        // Another version may have another such function, or none.
+        Err(error) => {
+            let version = session.extension_version().await?;
+            return match version.and_then(|version| startup::misfit(&version)) {
+                Some(misfit) => Ok(Some(misfit)),
+                None => Err(error),
+            };
+        }
+    };
+    if let Some(version) = &status.extension_version {
+        if let Some(misfit) = startup::misfit(version) {
+            return Ok(Some(misfit));
+        }
+        startup::watch_library(health, version, status.library_version.as_deref());
+    }
+    tick_if_overdue(session, wake, &status).await?;
+    Ok(None)
+}
+
+async fn tick_if_overdue(
+    session: &Session,
+    wake: &Notify,
+    status: &EngineStatus,
+) -> Result<(), DbError> {
     tracing::debug!(
         queued = status.queued,
         dead = status.dead,

@@ -53,6 +53,27 @@ async fn each_channel_takes_its_own_addresses_and_shows_a_hint() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_null_character_is_in_no_address() -> Result<()> {
+    let acme = Acme::new().await?;
+    for (channel, recipient) in [
+        ("email", "priya@acme.com\0"),
+        ("slack", "C0123456789\0"),
+        ("pagerduty", "0123456789abcdef\x000123456789abcde"),
+        ("webhook", "https://hooks.acme.example/\0"),
+        ("console", "\0"),
+    ] {
+        let sql = "select rotator.set_contact('priya', $1, $2)";
+        let outcome = acme.operator.query(sql, &[&channel, &recipient]).await;
+        // PostgreSQL's own refusal, before anything of ours runs.
+        let error = outcome
+            .err()
+            .and_then(|error| Some(error.code()?.code().to_owned()));
+        assert_eq!(error.as_deref(), Some("22021"), "{channel}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_a_channel_can_not_reach_is_refused() -> Result<()> {
     let acme = Acme::new().await?;
     let before = acme.fingerprint().await?;
@@ -83,11 +104,21 @@ async fn what_a_channel_can_not_reach_is_refused() -> Result<()> {
         ("slack", "https://hooks.slack.com@evil.example/x"),
         ("slack", "https://hooks.slack.com/services/../../x?y=z"),
         ("pagerduty", "0123"),
+        ("slack", "C0123456789\n"),
+        ("slack", "#payments\r\nx"),
+        ("slack", "https://hooks.slack.com/services/T/B/x\r\n"),
         ("pagerduty", "0123456789abcdef0123456789abcde!"),
+        ("pagerduty", "0123456789abcdef0123456789abcdef\n"),
+        ("pagerduty", "0123456789abcdef\r0123456789abcde"),
         ("webhook", "http://hooks.acme.example/"),
         ("webhook", "https://"),
         ("webhook", "https://user:pass@hooks.acme.example/"),
         ("webhook", "https://hooks.acme.example/a b"),
+        (
+            "webhook",
+            "https://hooks.acme.example/\r\nhost: evil.example",
+        ),
+        ("webhook", "https://hooks.acme.example\n"),
         ("webhook", "file:///etc/passwd"),
         ("console", ""),
         ("console", "\u{1b}[2J"),

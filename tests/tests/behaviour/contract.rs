@@ -23,6 +23,7 @@ const CALLS: &[(&str, &str, &str)] = &[
     ("set_contact", "owner_id text, channel text, recipient text", "uuid"),
     ("add_notification_policy", "lead_time_days integer, channel text DEFAULT NULL::text, recipient text DEFAULT NULL::text, secret_id uuid DEFAULT NULL::uuid", "uuid"),
     ("remove_notification_policy", "policy_id uuid", "void"),
+    ("test_notification", "channel text, recipient text", "uuid"),
     ("enable_schedule", "cron text DEFAULT '* * * * *'::text", "void"),
     ("disable_schedule", "", "void"),
     ("tick", "as_of timestamp with time zone DEFAULT clock_timestamp(), max_rows integer DEFAULT 5000", "jsonb"),

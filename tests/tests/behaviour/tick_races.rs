@@ -218,7 +218,8 @@ async fn ticks_and_rotations_in_any_order_leave_nothing_of_an_old_cycle() -> Res
 }
 
 #[tokio::test]
-async fn ticks_corrections_registrations_and_new_policies_never_deadlock() -> Result<()> {
+async fn ticks_corrections_registrations_deliveries_and_new_policies_never_deadlock() -> Result<()>
+{
     let acme = Acme::new().await?;
     for number in 0..20 {
         acme.register(
@@ -253,7 +254,12 @@ async fn ticks_corrections_registrations_and_new_policies_never_deadlock() -> Re
             "select rotator.remove_notification_policy(rotator.add_notification_policy(2000 + (random() * 1000)::integer))",
             12,
         ),
-        ("select * from rotator.claim_notifications('worker', 10)", 20),
+        (
+            "select rotator.complete_notifications(coalesce(jsonb_agg(jsonb_build_object(
+                'id', id, 'claim_id', claim_id, 'ok', random() < 0.5, 'reason', 'transient')), '[]'))
+             from rotator.claim_notifications('worker', 10) where random() < 0.8",
+            30,
+        ),
     ];
     let mut workers = JoinSet::new();
     for (sql, times) in works {
@@ -274,37 +280,39 @@ async fn ticks_corrections_registrations_and_new_policies_never_deadlock() -> Re
     Ok(())
 }
 
-/// A claim locks the notification and then, by its link's foreign key, the secret; a rotation goes the other way round.
 #[tokio::test]
-async fn a_claim_under_way_may_refer_to_a_secret_that_is_being_rotated() -> Result<()> {
+async fn a_changed_policy_waits_for_a_rotation_of_what_was_not_in_the_calendar() -> Result<()> {
     let acme = Acme::new().await?;
-    let id = acme.due("stripe").await?;
-    acme.tick().await?;
-    let mut worker = acme.db.superuser().await?;
-    let claiming = worker.transaction().await?;
-    claiming
-        .query(
-            "select from rotator_internal.notification for update skip locked",
-            &[],
+    let id = acme
+        .register(
+            "stripe",
+            "expiry_date => now() - interval '1 day', rotation_interval => '30 days'",
         )
         .await?;
+    acme.tick().await?; // all its lead times have passed: nothing is to come
+    let mut person = acme.db.session("acme", "editor").await?;
+    let rotating = person.transaction().await?;
+    rotating
+        .execute("select rotator.mark_rotated($1)", &[&id])
+        .await?;
 
-    let person = acme.db.session("acme", "editor").await?;
-    let backend: i32 = scalar(&person, "select pg_backend_pid()", &[]).await?;
-    let rotating = tokio::spawn(async move {
-        person
-            .execute("select rotator.mark_rotated($1)", &[&id])
+    let admin = acme.db.session("acme", "admin").await?;
+    let backend: i32 = scalar(&admin, "select pg_backend_pid()", &[]).await?;
+    let planning = tokio::spawn(async move {
+        admin
+            .execute("select rotator.add_notification_policy(21)", &[])
             .await
     });
     wait_for_lock(&acme, backend).await?;
-    claiming
-        .query(
-            "select from rotator_internal.secret for key share nowait",
-            &[],
-        )
-        .await
-        .context("the two would wait for each other")?;
-    claiming.commit().await?;
-    rotating.await??;
+    rotating.commit().await?;
+    planning.await??;
+    // By the new date, not by the one that was there when the policy began to be added.
+    let next: i64 = scalar(
+        &acme.db.admin,
+        "select (extract(epoch from next_event_at - now()) / 86400)::bigint from rotator_internal.calendar",
+        &[],
+    )
+    .await?;
+    assert_eq!(next, 9);
     Ok(())
 }

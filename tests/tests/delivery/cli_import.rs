@@ -138,7 +138,8 @@ async fn files_that_can_not_be_read_end_with_one_message() -> Result<()> {
         (b"remarks,colour\nx,blue\n", "column"),
         (b"expiry_date\n2031-01-31\n", "name"),
         (b"[{\"name\": ", "JSON"),
-        (b"\xff\xfen\0a\0", "UTF-16"),
+        (b"\xff\xfe\0\0n\0\0\0", "UTF-32"),
+        (b"n\0a\0m\0e\0\n\0", "NUL"),
     ] {
         let cli =
             Cli::new(&acme.db, &editor, &["secrets", "import", "file"])?.file("file", content)?;

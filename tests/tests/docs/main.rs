@@ -8,6 +8,7 @@
 
 mod examples;
 mod follow;
+mod image;
 mod invariants;
 mod markdown;
 mod postgrest;

@@ -11,6 +11,7 @@ mod fixture;
 mod foreign;
 mod grants;
 mod hostile;
+mod identity_memory;
 mod isolation;
 mod keys;
 mod master_key;

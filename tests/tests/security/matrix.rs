@@ -28,6 +28,7 @@ const MEMBERS: &[&str] = &[
     "rotate_key",
     "search_secrets",
     "set_contact",
+    "test_notification",
     "alerts",
     "contacts",
     "encryption_keys",

@@ -45,6 +45,7 @@ const RULES: &[(&str, &str)] = &[
     ("select rotator.add_member('u1', 'admin', 'acme')", "A"),
     ("select rotator.remove_member('u1')", "A"),
     ("select rotator.add_notification_policy(2)", "A"),
+    ("select rotator.test_notification('console', 'me')", "A"),
     (
         "select rotator.add_notification_policy(2, secret_id => '$due')",
         "A",

@@ -2,7 +2,9 @@
 //! call it is `lookup.rs`.
 
 mod add;
+mod export;
 mod import;
+mod import_report;
 mod list;
 mod lookup;
 mod respond;

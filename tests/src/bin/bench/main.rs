@@ -7,6 +7,7 @@ mod calendar;
 mod crypto;
 mod deliveries;
 mod delivery;
+mod import;
 mod peer;
 
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ async fn main() -> Result<ExitCode> {
     crypto::run(&mut record).await?;
     calendar::run(&mut record).await?;
     delivery::run(&mut record).await?;
+    import::run(&mut record).await?;
     deliveries::run(&mut record).await?;
     if record.missed() > 0 {
         eprintln!("{} missed the bar", record.missed());

@@ -1,12 +1,23 @@
 -- Row-level security on every table with a tenant: on, forced, one policy a command. Members see rows of the current
 -- tenant only; api functions run as rotator_owner and pass the same policies; the engine has its own, because it works
 -- for all tenants. `(select …)` makes PostgreSQL ask once a query, not once a row.
+-- Every upgrade makes all policies anew, so that these are the ones there are, on new tables too.
 -- Who may run which command is in api/grants.sql. Covered by tests/tests/security/isolation.rs.
 
 do $isolation$
 declare
+    former record;
     relation name;
 begin
+    for former in
+        select p.polname as policy, c.relname as relation
+        from pg_catalog.pg_policy as p
+        join pg_catalog.pg_class as c on c.oid operator(pg_catalog.=) p.polrelid
+        where c.relnamespace operator(pg_catalog.=) 'rotator_internal'::pg_catalog.regnamespace
+    loop
+        execute pg_catalog.format('drop policy %I on rotator_internal.%I', former.policy, former.relation);
+    end loop;
+
     for relation in
         select c.relname
         from pg_catalog.pg_class as c

@@ -1,5 +1,6 @@
 -- What pg_dump takes along: every table with a tenant's data and every sequence; not the engine's heartbeat.
--- The script inserts no row into any of them, or a restore would meet it. Covered by tests/tests/security/dump.rs.
+-- The script inserts no row into any of them, or a restore would meet it. Run again by every upgrade, for new tables.
+-- Covered by tests/tests/security/dump.rs.
 
 do $dump$
 declare

@@ -1,0 +1,170 @@
+//! `recall_identity`, `recall_tenant`, `remember_identity` and `forget_identity`, and the events that make a session
+//! forget. What is compared and why that is enough: `memory`. Tests: tests/tests/security/identity_memory.rs.
+
+use std::cell::RefCell;
+use std::ffi::{CStr, c_int, c_void};
+
+use pgrx::pg_sys;
+
+use super::memory::{Circumstances, Identity, Memory};
+use crate::boundary::{native_function, record, text, uuid};
+use crate::gucs;
+
+thread_local! {
+    static MEMORY: RefCell<Memory> = const { RefCell::new(Memory::new()) };
+    static NOW: RefCell<Circumstances> = RefCell::new(Circumstances::default());
+}
+
+/// Takes the circumstances of this moment; false when there is no snapshot that could be compared.
+fn take(now: &mut Circumstances) -> bool {
+    now.clear();
+    // SAFETY: reads variables of the backend; the active snapshot and its arrays live at least as long as this call.
+    unsafe {
+        if !pg_sys::ActiveSnapshotSet() {
+            return false;
+        }
+        let snapshot = &*pg_sys::GetActiveSnapshot();
+        if snapshot.snapshot_type != pg_sys::SnapshotType::SNAPSHOT_MVCC {
+            return false;
+        }
+        now.add_number(pg_sys::GetSessionUserId().to_u32());
+        // Which transactions the snapshot sees as committed. Its command number is left out: what this transaction
+        // changes itself is told by triggers.
+        now.add_number(snapshot.xmin.into_inner());
+        now.add_number(snapshot.xmax.into_inner());
+        now.add_number(
+            u32::from(snapshot.suboverflowed) | u32::from(snapshot.takenDuringRecovery) << 1,
+        );
+        for (list, length) in [
+            (snapshot.xip, snapshot.xcnt as usize),
+            (
+                snapshot.subxip,
+                usize::try_from(snapshot.subxcnt).unwrap_or(0),
+            ),
+        ] {
+            now.add(if length == 0 || list.is_null() {
+                &[]
+            } else {
+                std::slice::from_raw_parts(
+                    list.cast::<u8>(),
+                    length * size_of::<pg_sys::TransactionId>(),
+                )
+            });
+        }
+        let claims = pg_sys::GetConfigOption(c"request.jwt.claims".as_ptr(), true, false);
+        now.add_number(u32::from(claims.is_null()));
+        now.add(if claims.is_null() {
+            &[]
+        } else {
+            CStr::from_ptr(claims).to_bytes()
+        });
+    }
+    for setting in [
+        &gucs::SESSION,
+        &gucs::TRUSTED_AUTHENTICATORS,
+        &gucs::TENANT_CLAIM,
+        &gucs::ROLE_CLAIM,
+    ] {
+        now.add(setting.get().as_deref().map_or(&[], CStr::to_bytes));
+    }
+    true
+}
+
+fn recalled() -> Option<Identity> {
+    NOW.with_borrow_mut(|now| {
+        if !take(now) {
+            return None;
+        }
+        MEMORY.with_borrow_mut(|memory| memory.recall(now).cloned())
+    })
+}
+
+native_function!(recall_tenant, |_call| match recalled() {
+    Some(identity) => uuid(&identity.tenant),
+    None => Ok(None),
+});
+
+native_function!(recall_identity, |call| {
+    let columns = match recalled() {
+        Some(identity) => [
+            uuid(&identity.tenant)?,
+            text(identity.actor.as_bytes())?,
+            text(identity.role.as_bytes())?,
+        ],
+        None => [None; 3],
+    };
+    record(call, columns)
+});
+
+native_function!(remember_identity, |call| {
+    let identity = Identity {
+        tenant: *call.uuid(0),
+        actor: call.text(1).into_owned(),
+        role: call.text(2).into_owned(),
+    };
+    NOW.with_borrow_mut(|now| {
+        if take(now) {
+            MEMORY.with_borrow_mut(|memory| memory.remember(now, identity));
+        }
+    });
+    Ok(Some(pg_sys::Datum::from(0)))
+});
+
+// A trigger after every statement that changes tenants or members.
+native_function!(forget_identity, |_call| {
+    forget();
+    Ok(Some(pg_sys::Datum::from(0)))
+});
+
+/// Our functions call nothing that ends a transaction, so the memory is never borrowed when an event comes; a callback
+/// must not panic anyway.
+pub fn forget() {
+    let _ = MEMORY.try_with(|memory| {
+        if let Ok(mut memory) = memory.try_borrow_mut() {
+            memory.forget();
+        }
+    });
+}
+
+/// Called from `_PG_init`: children of the postmaster inherit the registration.
+pub fn register_callbacks() {
+    use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID};
+    // SAFETY: the functions live as long as the library, which is never unloaded.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(at_transaction_event), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(at_subtransaction_event), std::ptr::null_mut());
+        for cache in [AUTHOID, AUTHMEMROLEMEM] {
+            pg_sys::CacheRegisterSyscacheCallback(
+                cache as c_int,
+                Some(at_role_change),
+                pg_sys::Datum::from(0),
+            );
+        }
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn at_transaction_event(
+    _event: pg_sys::XactEvent::Type,
+    _argument: *mut c_void,
+) {
+    forget();
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn at_subtransaction_event(
+    event: pg_sys::SubXactEvent::Type,
+    _subtransaction: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _argument: *mut c_void,
+) {
+    // What the subtransaction changed of members, or learned after it did, is undone.
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        forget();
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn at_role_change(_argument: pg_sys::Datum, _cache: c_int, _hash: u32) {
+    forget();
+}

@@ -1,0 +1,85 @@
+//! What the database says about a notification, as types: `message` of a claim. Two shapes, one secret or many; what is
+//! not needed for words is left out. The same shapes from the other side: `sql/api/message.sql`.
+
+use serde::Deserialize;
+
+/// One secret: reminder, test, acknowledge, resolve.
+#[derive(Deserialize)]
+pub struct Facts {
+    pub notification_id: String,
+    pub tenant: Tenant,
+    pub secret: Secret,
+    pub expiry_local: String,
+    pub days_until_expiry: i64,
+    /// Tells "expires today" from "expired today", where the database says so.
+    #[serde(default)]
+    pub overdue: Option<bool>,
+    #[serde(default)]
+    pub cycle: Option<i64>,
+    #[serde(default)]
+    pub has_interval: bool,
+    #[serde(default)]
+    pub interval_text: Option<String>,
+    #[serde(default)]
+    pub acknowledged: Option<Acknowledged>,
+    /// Of a test: who asked for it.
+    #[serde(default)]
+    pub requested_by: Option<String>,
+}
+
+/// Many secrets in one message.
+#[derive(Deserialize)]
+pub struct Summary {
+    pub notification_id: String,
+    pub tenant: Tenant,
+    pub counts: Counts,
+    pub items: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+pub struct Counts {
+    pub total: u64,
+    pub overdue: u64,
+    pub expiring_soon: u64,
+}
+
+#[derive(Deserialize)]
+pub struct Entry {
+    pub secret: Secret,
+    pub expiry_local: String,
+    pub days_until_expiry: i64,
+    #[serde(default)]
+    pub overdue: Option<bool>,
+    #[serde(default)]
+    pub link_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub struct Tenant {
+    pub name: String,
+}
+
+#[derive(Deserialize)]
+pub struct Secret {
+    #[serde(default)]
+    pub id: Option<String>,
+    /// None if it can't be decrypted.
+    pub name: Option<String>,
+    #[serde(default)]
+    pub provider_type: Option<String>,
+    #[serde(default)]
+    pub environment: Option<String>,
+    #[serde(default)]
+    pub priority: Option<String>,
+    #[serde(default)]
+    pub owner_id: Option<String>,
+    #[serde(default)]
+    pub purpose: Option<String>,
+    #[serde(default)]
+    pub provider_ref: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub struct Acknowledged {
+    pub by: Option<String>,
+}

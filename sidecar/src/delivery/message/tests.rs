@@ -1,0 +1,276 @@
+//! What messages say, by kind; and `facts`, which the tests of the channels render, too.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// A reminder about a secret of that name.
+pub fn facts(name: &str, days: i64) -> Value {
+    json!({
+        "kind": "reminder", "notification_id": "0190", "alert_id": "0191",
+        "tenant": {"slug": "acme", "name": "Acme", "time_zone": "Europe/Berlin"},
+        "secret": {"id": "0192", "name": name, "provider_type": "stripe", "environment": null, "priority": "P2",
+                   "owner_id": "alice", "purpose": null, "provider_ref": null},
+        "expiry_date": "2026-12-06T08:00:00Z", "expiry_local": "Sun 6 Dec 2026, 09:00 (Europe/Berlin)",
+        "days_until_expiry": days, "lead_time_days": 14, "cycle": 3, "has_interval": true,
+        "interval_text": "90 days", "acknowledged": null
+    })
+}
+
+/// The same as another kind.
+pub fn facts_of(kind: &str, name: &str, days: i64) -> Value {
+    let mut facts = facts(name, days);
+    facts["kind"] = json!(kind);
+    facts
+}
+
+/// A test, as `rotator.test_notification` makes it.
+pub fn test_facts() -> Value {
+    let mut facts = facts_of("test", "sample-api-key", 14);
+    facts["secret"]["id"] = json!(null);
+    facts["secret"]["provider_type"] = json!("sample");
+    facts["cycle"] = json!(null);
+    facts["requested_by"] = json!("dana");
+    facts
+}
+
+/// A summary of `total` secrets, the first `overdue` of them overdue; at most 20 listed, each with a token.
+pub fn summary_facts(total: u64, overdue: u64) -> Value {
+    let items: Vec<Value> = (0..total.min(20))
+        .map(|i| {
+            let days = if i < overdue { i as i64 - 400 } else { i as i64 - overdue as i64 + 1 };
+            json!({
+                "secret": {"id": format!("s{i}"), "name": format!("key-{i}"), "provider_type": "stripe",
+                           "environment": "production", "priority": "P2", "owner_id": "alice"},
+                "expiry_local": "Fri 17 Oct 2025, 09:00 (Europe/Berlin)", "days_until_expiry": days, "cycle": 1,
+                "link_token": format!("token-{i}")
+            })
+        })
+        .collect();
+    json!({
+        "kind": "summary", "notification_id": "0190",
+        "tenant": {"slug": "acme", "name": "Acme", "time_zone": "Europe/Berlin"},
+        "counts": {"total": total, "overdue": overdue, "expiring_soon": total - overdue},
+        "items": items
+    })
+}
+
+/// Those facts in words, with the link `https://x.test/a/t?b=1&c` where there is one.
+pub fn render(facts: &Value) -> Message {
+    try_render(facts).unwrap()
+}
+
+fn try_render(facts: &Value) -> Result<Message, MessageError> {
+    let link = Some("https://x.test/a/t?b=1&c".to_owned());
+    Message::render(facts, link, &Pages::below("https://x.test/a/".to_owned()))
+}
+
+#[test]
+fn says_what_when_what_to_do_and_who() {
+    let message = render(&facts("stripe-prod", 14));
+    assert_eq!(message.subject, "stripe-prod expires in 14 days");
+    assert_eq!(message.what, "stripe-prod (stripe)");
+    assert_eq!(
+        message.when,
+        "Expires Sun 6 Dec 2026, 09:00 (Europe/Berlin)"
+    );
+    assert_eq!(
+        message.todo,
+        "Rotate it before then, then confirm it with the link. Not yet? Acknowledge it there."
+    );
+    assert_eq!(message.who, "Owner alice · P2 · every 90 days · Acme");
+    assert_eq!((message.urgent, message.overdue), (false, false));
+    assert_eq!(message.thread, "0192.3");
+    assert_eq!(
+        (message.secret_id.as_deref(), message.cycle),
+        (Some("0192"), Some(3))
+    );
+    assert_eq!(message.priority.as_deref(), Some("P2"));
+}
+
+#[test]
+fn counts_days_as_people_do() {
+    let expected = [
+        (2, "expires in 2 days"),
+        (1, "expires tomorrow"),
+        (0, "expires today"),
+        (-1, "expired yesterday"),
+        (-9, "expired 9 days ago"),
+    ];
+    for (days, words) in expected {
+        let message = render(&facts("k", days));
+        assert_eq!(message.subject, format!("k {words}"));
+        assert_eq!((message.urgent, message.overdue), (days <= 0, days < 0));
+    }
+    assert!(render(&facts("k", -2)).todo.starts_with("Rotate it now"));
+    let mut this_morning = facts("k", 0);
+    this_morning["overdue"] = json!(true);
+    let message = render(&this_morning);
+    assert_eq!(message.subject, "k expired today");
+    assert!(
+        message.overdue && message.when.starts_with("Expired ") && message.todo.contains("now")
+    );
+}
+
+#[test]
+fn acknowledged_and_no_interval_change_what_to_do() {
+    let mut facts = facts("k", 3);
+    facts["acknowledged"] = json!({"by": "bob", "at": "2026-11-22T10:00:00Z"});
+    facts["has_interval"] = json!(false);
+    assert_eq!(
+        render(&facts).todo,
+        "Acknowledged by bob, not rotated yet. Rotate it, then confirm it with the link and give the new expiry date."
+    );
+}
+
+#[test]
+fn a_test_is_the_production_message_that_says_what_it_is() {
+    let message = render(&test_facts());
+    assert_eq!(message.subject, "[Test] sample-api-key expires in 14 days");
+    assert_eq!(message.what, "sample-api-key (sample)");
+    assert_eq!(
+        message.when,
+        "Expires Sun 6 Dec 2026, 09:00 (Europe/Berlin)"
+    );
+    assert_eq!(
+        message.todo,
+        "This is a test that dana asked for: nothing needs rotating. Open the link once to see that it works."
+    );
+    assert_eq!(message.link.as_deref(), Some("https://x.test/a/test"));
+    assert_eq!((message.secret_id, message.cycle), (None, None));
+    assert_eq!(message.thread, "test.0190");
+}
+
+#[test]
+fn the_end_of_an_incident_is_said_in_a_line() {
+    let mut taken = facts_of("acknowledge", "k", 3);
+    taken["acknowledged"] = json!({"by": "bob", "at": "x"});
+    assert_eq!(render(&taken).subject, "k is acknowledged by bob");
+    let rotated = render(&facts_of("resolve", "k", 90));
+    assert_eq!(rotated.subject, "k was rotated");
+    assert_eq!(rotated.todo, "Nothing is left to do.");
+    assert!(rotated.when.starts_with("Expires next Sun 6 Dec 2026"));
+    assert_eq!(rotated.thread, "0192.3");
+}
+
+#[test]
+fn a_summary_lists_the_most_urgent_and_says_how_to_see_the_rest() {
+    let message = render(&summary_facts(37, 12));
+    assert_eq!(
+        message.subject,
+        "37 imported credentials need attention: 12 overdue, 25 expiring soon"
+    );
+    assert_eq!(message.items.len(), 20);
+    let first = &message.items[0];
+    assert_eq!(first.what, "key-0 (stripe, production)");
+    assert_eq!(first.when, "expired 400 days ago, 17 Oct 2025");
+    assert_eq!(first.link.as_deref(), Some("https://x.test/a/token-0"));
+    assert!(first.overdue && !message.items[12].overdue);
+    assert_eq!(message.items[12].when, "expires tomorrow, 17 Oct 2025");
+    assert_eq!(
+        message.rest.as_deref(),
+        Some(
+            "17 more are not listed here. See all with: rotator secrets list --status overdue and rotator secrets list --status expiring_soon"
+        )
+    );
+    assert_eq!(message.who, "Owner alice · Acme");
+    assert_eq!(
+        (message.link, message.thread.as_str()),
+        (None, "summary.0190")
+    );
+}
+
+#[test]
+fn small_summaries_read_like_sentences() {
+    let one = render(&summary_facts(1, 1));
+    assert_eq!(
+        (one.subject.as_str(), one.rest),
+        ("1 imported credential needs attention: 1 overdue", None)
+    );
+    let soon = render(&summary_facts(21, 0));
+    assert_eq!(
+        soon.subject,
+        "21 imported credentials need attention: 21 expiring soon"
+    );
+    assert!(!soon.overdue && soon.rest.unwrap().starts_with("1 more is not listed"));
+    let none = render(&summary_facts(0, 0));
+    assert_eq!(
+        none.subject,
+        "No imported credential needs attention any more"
+    );
+    assert_eq!(none.todo, "Nothing is left to do.");
+}
+
+#[test]
+fn one_unreadable_name_does_not_hold_up_a_summary_but_all_of_them_do() {
+    let mut facts = summary_facts(2, 2);
+    facts["items"][0]["secret"]["name"] = json!(null);
+    let message = render(&facts);
+    assert!(message.items[0].what.contains("can't be decrypted"));
+    assert_eq!(message.items[1].what, "key-1 (stripe, production)");
+    facts["items"][1]["secret"]["name"] = json!(null);
+    assert_eq!(try_render(&facts), Err(MessageError::Undecipherable));
+}
+
+#[test]
+fn owners_that_differ_are_not_summed_up_as_one() {
+    let mut facts = summary_facts(2, 2);
+    facts["items"][1]["secret"]["owner_id"] = json!("bob");
+    assert_eq!(render(&facts).who, "Acme");
+}
+
+#[test]
+fn names_can_not_break_lines_or_turn_text_around() {
+    for kind in ["reminder", "test", "acknowledge", "resolve"] {
+        let message = render(&facts_of(kind, "a\r\nBcc: x\u{202e}\u{2028}b", 3));
+        for text in [&message.subject, &message.what, &message.todo, &message.who] {
+            assert!(
+                !text.contains(['\r', '\n', '\u{202e}', '\u{2028}']),
+                "{text}"
+            );
+        }
+    }
+    let mut many = summary_facts(3, 3);
+    many["items"][0]["secret"]["name"] = json!("a\r\nb\u{202e}");
+    many["items"][0]["secret"]["provider_type"] = json!("c\nd");
+    assert_eq!(render(&many).items[0].what, "a  b (c d, production)");
+
+    let long = render(&facts(&"n".repeat(256), 3));
+    assert_eq!(
+        long.subject.chars().count(),
+        words::NAME_IN_SUBJECT + " expires in 3 days".len()
+    );
+    assert!(long.what.contains(&"n".repeat(256)));
+}
+
+#[test]
+fn what_is_not_understood_is_an_error_and_not_a_guess() {
+    for kind in ["haiku", "escalation"] {
+        assert_eq!(
+            try_render(&facts_of(kind, "k", 3)),
+            Err(MessageError::Kind(kind.to_owned()))
+        );
+    }
+    for value in [
+        json!(null),
+        json!({}),
+        json!({"kind": "reminder"}),
+        json!({"kind": "summary"}),
+        json!({"kind": "test"}),
+        json!({"kind": 7}),
+        json!([1]),
+    ] {
+        assert_eq!(try_render(&value), Err(MessageError::Shape), "{value}");
+    }
+    let mut empty = summary_facts(2, 2);
+    empty["items"] = json!([]);
+    assert_eq!(try_render(&empty), Err(MessageError::Shape));
+    assert_eq!(
+        try_render(&{
+            let mut unread = facts("k", 3);
+            unread["secret"]["name"] = json!(null);
+            unread
+        }),
+        Err(MessageError::Undecipherable)
+    );
+}

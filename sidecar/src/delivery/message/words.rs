@@ -1,0 +1,149 @@
+//! The sentences about one secret, by kind. Every text that comes from outside goes through `one_line` here.
+
+use super::facts::{Acknowledged, Facts, Secret};
+use super::{Kind, Message, MessageError, one_line, shorten};
+
+/// Longest name that goes into a subject line; the full name follows below it.
+pub const NAME_IN_SUBJECT: usize = 80;
+const PURPOSE_LIMIT: usize = 300;
+
+/// One message about one secret.
+pub fn render(kind: Kind, facts: &Facts, link: Option<String>) -> Result<Message, MessageError> {
+    let name = name_of(&facts.secret)?;
+    let days = facts.days_until_expiry;
+    let overdue = facts.overdue.unwrap_or(days < 0);
+    let short = shorten(&name, NAME_IN_SUBJECT);
+    let subject = match kind {
+        Kind::Test => format!("[Test] {short} {}", countdown(days, overdue)),
+        Kind::Acknowledge => format!("{short} is acknowledged{}", by(facts.acknowledged.as_ref())),
+        Kind::Resolve => format!("{short} was rotated"),
+        _ => format!("{short} {}", countdown(days, overdue)),
+    };
+    let secret_id = facts.secret.id.as_deref().map(one_line);
+    let thread = match &secret_id {
+        Some(id) => format!("{id}.{}", facts.cycle.unwrap_or(0)),
+        None => format!("{}.{}", kind.name(), one_line(&facts.notification_id)),
+    };
+    Ok(Message {
+        kind,
+        subject,
+        what: what(&name, &facts.secret),
+        when: when(kind, facts, overdue),
+        todo: todo(kind, facts, overdue),
+        who: who(facts),
+        link,
+        priority: facts.secret.priority.as_deref().map(one_line),
+        urgent: overdue || days <= 0,
+        overdue,
+        secret_id,
+        cycle: facts.cycle,
+        items: Vec::new(),
+        rest: None,
+        thread,
+    })
+}
+
+pub fn name_of(secret: &Secret) -> Result<String, MessageError> {
+    secret
+        .name
+        .as_deref()
+        .map(one_line)
+        .ok_or(MessageError::Undecipherable)
+}
+
+/// Days as people count them. What ended earlier today is not "expires today".
+pub fn countdown(days: i64, overdue: bool) -> String {
+    match days {
+        2.. => format!("expires in {days} days"),
+        1 => "expires tomorrow".to_owned(),
+        0 if overdue => "expired today".to_owned(),
+        0 => "expires today".to_owned(),
+        -1 => "expired yesterday".to_owned(),
+        _ => format!("expired {} days ago", days.unsigned_abs()),
+    }
+}
+
+/// `stripe-prod (stripe, production)`
+pub fn title(name: &str, secret: &Secret) -> String {
+    let kind: Vec<String> = [&secret.provider_type, &secret.environment]
+        .into_iter()
+        .flatten()
+        .map(|text| one_line(text))
+        .collect();
+    if kind.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{name} ({})", kind.join(", "))
+    }
+}
+
+fn what(name: &str, secret: &Secret) -> String {
+    let mut text = title(name, secret);
+    for (mark, detail) in [(": ", &secret.purpose), (" · ", &secret.provider_ref)] {
+        if let Some(detail) = detail.as_deref().filter(|detail| !detail.trim().is_empty()) {
+            text.push_str(mark);
+            text.push_str(&shorten(&one_line(detail), PURPOSE_LIMIT));
+        }
+    }
+    text
+}
+
+fn when(kind: Kind, facts: &Facts, overdue: bool) -> String {
+    let verb = match (kind, overdue) {
+        (Kind::Resolve, _) => "Expires next",
+        (_, true) => "Expired",
+        (_, false) => "Expires",
+    };
+    format!("{verb} {}", one_line(&facts.expiry_local))
+}
+
+fn todo(kind: Kind, facts: &Facts, overdue: bool) -> String {
+    let then = if facts.has_interval {
+        "then confirm it with the link."
+    } else {
+        "then confirm it with the link and give the new expiry date."
+    };
+    match kind {
+        Kind::Test => {
+            let asked = facts
+                .requested_by
+                .as_deref()
+                .map(|by| format!(" that {} asked for", one_line(by)))
+                .unwrap_or_default();
+            format!(
+                "This is a test{asked}: nothing needs rotating. Open the link once to see that it works."
+            )
+        }
+        Kind::Resolve => "Nothing is left to do.".to_owned(),
+        _ => match (&facts.acknowledged, overdue) {
+            (Some(acknowledged), _) => format!(
+                "Acknowledged{}, not rotated yet. Rotate it, {then}",
+                by(Some(acknowledged))
+            ),
+            (None, true) => format!("Rotate it now, {then}"),
+            (None, false) => {
+                format!("Rotate it before then, {then} Not yet? Acknowledge it there.")
+            }
+        },
+    }
+}
+
+fn by(acknowledged: Option<&Acknowledged>) -> String {
+    acknowledged
+        .and_then(|acknowledged| acknowledged.by.as_deref())
+        .map(|by| format!(" by {}", one_line(by)))
+        .unwrap_or_default()
+}
+
+fn who(facts: &Facts) -> String {
+    let mut parts = Vec::new();
+    if let Some(owner) = &facts.secret.owner_id {
+        parts.push(format!("Owner {}", one_line(owner)));
+    }
+    parts.extend(facts.secret.priority.as_deref().map(one_line));
+    if let Some(interval) = &facts.interval_text {
+        parts.push(format!("every {}", one_line(interval)));
+    }
+    parts.push(one_line(&facts.tenant.name));
+    parts.join(" · ")
+}
