@@ -69,13 +69,7 @@ pub async fn run(record: &mut Record) -> Result<()> {
         rows / import,
         rows / copy
     );
-    record.add(
-        NAMES[0],
-        import / copy,
-        "times",
-        Bar::AtMost(120.0),
-        &detail,
-    )?;
+    record.add(NAMES[0], import / copy, "times", Bar::AtMost(45.0), &detail)?;
     record.add(
         NAMES[1],
         rows / import,
