@@ -55,16 +55,23 @@ return (expiry at time zone zone)::date - (now() at time zone zone)::date;
 comment on function rotator_internal.days_until(timestamptz, text) is 'Whole days by the calendar of the zone; negative once past.';
 
 create or replace function rotator_internal.situation(
-    s rotator_internal.secret, t rotator_internal.tenant, a rotator_internal.alert) returns jsonb
+    s rotator_internal.secret,
+    t rotator_internal.tenant,
+    a rotator_internal.alert,
+    n rotator_internal.notification default null) returns jsonb
 language sql stable
 return jsonb_build_object(
+    'kind', n.kind,
+    'notification_id', n.id,
+    'alert_id', n.alert_id,
+    'lead_time_days', n.lead_time_days,
     'tenant', rotator_internal.tenant_in_message(t),
     'secret', rotator_internal.secret_in_message(s),
     'expiry_date', to_char(s.expiry_date at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
     'expiry_local', rotator_internal.local_time(s.expiry_date, t.time_zone),
     'days_until_expiry', rotator_internal.days_until(s.expiry_date, t.time_zone),
     'overdue', s.expiry_date <= now(),
-    'cycle', s.cycle,
+    'cycle', coalesce(n.cycle, s.cycle), -- a resolve is about the one that has ended
     'has_interval', s.rotation_interval is not null,
     'interval_text', rotator_internal.interval_text(s.rotation_interval),
     'acknowledged', case
@@ -72,6 +79,6 @@ return jsonb_build_object(
         then jsonb_build_object('by', a.acknowledged_by, 'at', rotator_internal.local_time(a.acknowledged_at, t.time_zone))
     end);
 
-comment on function
-    rotator_internal.situation(rotator_internal.secret, rotator_internal.tenant, rotator_internal.alert) is
-    'How a secret stands, for messages and pages; its alert may be null.';
+comment on function rotator_internal.situation(
+    rotator_internal.secret, rotator_internal.tenant, rotator_internal.alert, rotator_internal.notification) is
+    'How a secret stands, for messages and, without a notification, for pages; its alert may be null.';

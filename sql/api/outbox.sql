@@ -140,12 +140,7 @@ begin
         null::text
     from leased as l
     left join lateral (
-        select rotator_internal.situation(s, t, a) || jsonb_build_object(
-            'kind', (l.row).kind,
-            'notification_id', (l.row).id,
-            'alert_id', (l.row).alert_id,
-            'cycle', (l.row).cycle, -- a resolve is about the one that has ended
-            'lead_time_days', (l.row).lead_time_days) as message
+        select rotator_internal.situation(s, t, a, l.row) as message
         from rotator_internal.secret as s
         cross join lateral (
             select x.*

@@ -39,7 +39,7 @@ create table rotator_internal.notification (
     provider_message_id text,
     fallback_of uuid,
     check (kind in ('summary', 'test') or (secret_id is not null and alert_id is not null and cycle is not null))
-) with (fillfactor = 55);
+) with (fillfactor = 50);
 
 -- Scheduling is exactly once by this index, whoever ticks and how often. A cancelled row doesn't count: an expiry date
 -- that is corrected and corrected back must be announced.
@@ -84,7 +84,7 @@ create table rotator_internal.delivery_attempt (
     error text,
     provider_message_id text,
     primary key (notification_id, claim_id, tenant_id)
-) with (fillfactor = 60);
+) with (fillfactor = 50);
 
 create unique index delivery_attempt_token on rotator_internal.delivery_attempt (token_hash) where token_hash is not null;
 

@@ -30,11 +30,11 @@ const IN_FLIGHT: usize = 32;
 /// Of these for one recipient, so that one that hangs leaves room for the others.
 const IN_FLIGHT_PER_RECIPIENT: usize = IN_FLIGHT / 2;
 /// Rows a claim asks for.
-const BATCH: i32 = 200;
+const BATCH: i32 = 400;
 /// With so few left to begin more is claimed, so that the next batch is here before this one is done.
 const LOW_WATER: usize = BATCH as usize;
 /// Claimed and not begun yet; beyond that nothing more is claimed.
-const WAITING_LIMIT: usize = 600;
+const WAITING_LIMIT: usize = 1000;
 const LEASE: Duration = Duration::from_secs(60);
 /// Begun later than this after its claim, a delivery might outlive the lease.
 const BEGIN_WITHIN: Duration = Duration::from_secs(35);

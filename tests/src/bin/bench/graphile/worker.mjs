@@ -7,29 +7,17 @@ import { Logger, run } from "graphile-worker";
 
 const [mode, connectionString, url, inFlight] = process.argv.slice(2);
 const concurrentJobs = Number(inFlight);
-const agent = new http.Agent({ keepAlive: true, maxSockets: concurrentJobs });
-
-function post(payload) {
+import { Pool } from "undici";
+const target = new URL(url);
+const pool = new Pool(target.origin, { connections: concurrentJobs, pipelining: 1 });
+async function post(payload) {
   const body = JSON.stringify(payload);
-  return new Promise((resolve, reject) => {
-    const headers = {
+  const response = await pool.request({ path: target.pathname, method: "POST", body, headers: {
       authorization: "Bearer stand-in",
-      "content-length": Buffer.byteLength(body),
       "content-type": "application/json; charset=utf-8",
-    };
-    const request = http.request(url, { method: "POST", agent, headers }, (response) => {
-      const chunks = [];
-      response.on("data", (chunk) => chunks.push(chunk));
-      response.on("end", () => {
-        const answer = JSON.parse(Buffer.concat(chunks).toString());
-        if (response.statusCode === 200 && answer.ok) resolve();
-        else reject(new Error(`status ${response.statusCode}`));
-      });
-      response.on("error", reject);
-    });
-    request.on("error", reject);
-    request.end(body);
-  });
+    } });
+  const answer = await response.body.json();
+  if (response.statusCode !== 200 || !answer.ok) throw new Error(`status ${response.statusCode}`);
 }
 
 const batch = { localQueue: { size: 500 }, completeJobBatchDelay: 0, failJobBatchDelay: 0 };
