@@ -94,6 +94,56 @@ $$;
 comment on function rotator_internal.upcoming(uuid, uuid, timestamptz, interval, text) is
     'When a secret with this expiry date begins to expire soon, and when the tick must look at it.';
 
+create or replace function rotator_internal.lock_secret(tenant uuid, secret uuid) returns rotator_internal.secret
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found_row rotator_internal.secret;
+begin
+    loop
+        -- The calendar row first: a tick that holds it must finish before we read what it queued.
+        perform
+        from rotator_internal.calendar as c
+        where c.tenant_id = lock_secret.tenant and c.secret_id = lock_secret.secret
+        for update;
+        if found then
+            select s.* into found_row
+            from rotator_internal.secret as s
+            where s.tenant_id = lock_secret.tenant and s.id = lock_secret.secret
+            -- Not stronger: new rows may refer to it meanwhile.
+            for no key update;
+            exit;
+        end if;
+        begin
+            select s.* into found_row
+            from rotator_internal.secret as s
+            where s.tenant_id = lock_secret.tenant and s.id = lock_secret.secret
+            for no key update;
+            -- A calendar row that came while we waited goes before the secret: give the secret back, as the end of this
+            -- block does, and begin again.
+            if exists (
+                select
+                from rotator_internal.calendar as c
+                where c.tenant_id = lock_secret.tenant and c.secret_id = lock_secret.secret) then
+                raise exception using errcode = 'RT0LK';
+            end if;
+            exit;
+        exception
+            when sqlstate 'RT0LK' then
+                null;
+        end;
+    end loop;
+    if found_row.id is null then
+        perform rotator_internal.refuse(
+            'PT404', 'no such secret', 'It may belong to another tenant; select id, name from rotator.secrets lists yours.');
+    end if;
+    return found_row;
+end
+$$;
+
+comment on function rotator_internal.lock_secret(uuid, uuid) is 'The secret, locked against other changes and the tick; else PT404.';
+
 create or replace function rotator_internal.plan(tenant uuid, secret uuid) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -225,6 +275,11 @@ begin
           and n.tenant_id = $1 and n.secret_id = $2 and n.cycle = s.cycle
           and n.state = 'leased' and n.withdrawn_at is not null
           and n.rule = 'lead:' || p.lead_time_days
+          -- An alert that had ended is announced anew instead, see api/tick.sql.
+          and exists (
+            select
+            from rotator_internal.alert as a
+            where a.tenant_id = $1 and a.secret_id = $2 and a.cycle = s.cycle and a.state <> 'resolved')
           and n.due_at = rotator_internal.lead_instant(
             s.expiry_date, p.lead_time_days, s.rotation_interval, rotator_internal.zone_of($1))
     $sql$ using tenant, secret;

@@ -353,6 +353,8 @@ begin
     if items is null or jsonb_typeof(items) <> 'array' then
         perform rotator_internal.refuse('22023', 'items must be a JSON array', 'For example: [{"name": "…", "expiry_date": "2027-01-31"}].');
     end if;
+    -- Before any secret is locked, as a change of policies does: else the two could deadlock.
+    perform from rotator_internal.tenant as t where t.tenant_id = tenant for share;
     begin
         select
             array_agg(o.id order by o.place) as ids,
@@ -360,7 +362,7 @@ begin
             array_agg(o.error order by o.place) as errors
         into outcome
         from rotator_internal.import_items(tenant, zone, items) as o;
-        -- What is past its lead times already is announced by one summary: see api/summary.sql.
+        -- What is overdue, or past all its lead times, is announced by one summary: see api/summary.sql.
         update rotator_internal.calendar as c
         set backlog = true
         where c.tenant_id = tenant and c.next_event_at <= clock_timestamp()

@@ -47,7 +47,9 @@ begin
             n.tenant_id, n.secret_id, n.alert_id, n.cycle, $4, $4, clock_timestamp(), n.channel, n.recipient_id, n.addressee
         from rotator_internal.notification as n
         where n.tenant_id = $1 and n.secret_id = $2 and n.cycle = $3 and n.channel = 'pagerduty'
-          and n.kind in ('reminder', 'escalation') and n.attempts > 0
+          and n.kind in ('reminder', 'escalation')
+          -- What is still to page somebody is acknowledged after it.
+          and (n.attempts > 0 or ($4 = 'acknowledge' and n.stage = 'pending' and n.withdrawn_at is null))
           and not exists (
             select
             from rotator_internal.notification as r

@@ -33,7 +33,8 @@ begin
         update rotator_internal.delivery_attempt as d
         set finished_at = clock_timestamp(), outcome = 'lost'
         from held as h
-        where d.tenant_id = h.tenant_id and d.notification_id = h.id and d.claim_id = h.claim_id
+        cross join lateral rotator_internal.carried_by(h.id) as c (id)
+        where d.notification_id = c.id and d.claim_id = h.claim_id and d.tenant_id = h.tenant_id
           and d.finished_at is null
     )
     select array_agg(h.place) into ended
@@ -88,8 +89,11 @@ begin
           and (n.channel <> 'pagerduty' or not exists (
             select
             from rotator_internal.notification as o
-            where o.tenant_id = n.tenant_id and o.secret_id = n.secret_id and o.cycle = n.cycle and o.id < n.id
-              and o.channel = n.channel and o.recipient_id = n.recipient_id and o.stage = 'pending'
+            where o.tenant_id = n.tenant_id and o.secret_id = n.secret_id and o.cycle = n.cycle
+              -- So written that a plan kept from an empty outbox finds them by notification_incident, not among all
+              -- that is pending.
+              and o.channel = 'pagerduty' and o.recipient_id = n.recipient_id and (o.id < n.id) is true
+              and o.state in ('queued', 'leased', 'retry', 'deferred')
               and (o.state = 'leased' or o.withdrawn_at is null)
               and (n.kind in ('acknowledge', 'resolve') or o.kind in ('acknowledge', 'resolve'))))
         order by n.available_at
@@ -100,9 +104,11 @@ begin
         return;
     elsif lost is not null then
         lost := rotator_internal.end_lost(lost);
-        if lost is not null then
-            places := array(select p.place from unnest(places) as p (place) where p.place <> all (lost));
-        end if;
+        places := array(select p.place from unnest(places) as p (place) where p.place <> all (coalesce(lost, '{}')));
+    end if;
+    lost := rotator_internal.end_empty(places);
+    if lost <> '{}' then
+        places := array(select p.place from unnest(places) as p (place) where p.place <> all (lost));
     end if;
 
     return query
@@ -174,15 +180,25 @@ as $$
     with released as (
         update rotator_internal.notification as n
         set state = case when n.withdrawn_at is not null then 'cancelled' else 'queued' end,
-            attempts = n.attempts - 1
+            attempts = n.attempts - 1,
+            available_at = clock_timestamp() -- behind the others: its destination may be slow
         where n.id = any (notification_ids) and n.claim_id = any (claim_ids) and n.state = 'leased'
-        returning n.tenant_id, n.id, n.claim_id
+        returning n.tenant_id, n.id, n.claim_id, n.state, n.attempts
     ),
     noted as (
         update rotator_internal.delivery_attempt as d
         set finished_at = clock_timestamp(), outcome = 'released'
         from released as r
-        where d.tenant_id = r.tenant_id and d.notification_id = r.id and d.claim_id = r.claim_id
+        cross join lateral rotator_internal.carried_by(r.id) as c (id)
+        where d.notification_id = c.id and d.claim_id = r.claim_id and d.tenant_id = r.tenant_id
+    ),
+    audited as (
+        insert into rotator_internal.audit_event (tenant_id, actor, source, action, entity, entity_id, changes)
+        select
+            r.tenant_id, 'rotator', 'engine', 'notification.cancelled', 'notification', r.id::text,
+            jsonb_build_object('attempts', r.attempts)
+        from released as r
+        where r.state = 'cancelled'
     )
     select count(*)::integer from released
 $$;

@@ -18,7 +18,13 @@ begin
     return query
     with held as materialized (
         select r.claim_id, r.outcome, r.error, left(r.provider_message_id, 512) as vendor_id, r.retry_after, n.*
-        from unnest(results) as r
+        from (
+            -- Of two results for one claim the first counts.
+            select distinct on (g.id, g.claim_id) g.*
+            from unnest(results) with ordinality
+                as g (id, claim_id, outcome, error, provider_message_id, retry_after, place)
+            order by g.id, g.claim_id, g.place
+        ) as r
         cross join lateral (
             select x.ctid as place, x.tenant_id, x.id, x.secret_id, x.kind, x.channel, x.recipient_id, x.state,
                 x.attempts, x.withdrawn_at
@@ -31,6 +37,7 @@ begin
         select
             h.*,
             case
+                when h.state = 'cancelled' then 'cancelled'
                 when h.outcome = 'sent' then 'sent'
                 when h.withdrawn_at is not null then 'cancelled'
                 when h.kind = 'summary' and not exists (select from rotator_internal.summary_items(h.id)) then 'cancelled'
@@ -53,8 +60,8 @@ begin
                 random() * interval '5 seconds' * power(2, least(h.attempts, 12)),
                 h.retry_after)) as wait
         from held as h
-        -- A worker that was given up and dead with its last attempt may still come back.
-        where h.state = 'leased' or (h.state = 'dead' and exists (
+        -- A worker that was given up, and its notification with it, may still come back.
+        where h.state = 'leased' or (h.state in ('dead', 'cancelled') and exists (
             select
             from rotator_internal.delivery_attempt as d
             where d.tenant_id = h.tenant_id and d.notification_id = h.id and d.claim_id = h.claim_id
@@ -80,8 +87,9 @@ begin
         update rotator_internal.delivery_attempt as d
         set finished_at = clock_timestamp(), outcome = j.outcome
         from judged as j
-        join rotator_internal.notification as i on i.merged_into = j.id and j.kind = 'summary'
-        where d.notification_id = i.id and d.claim_id = j.claim_id and d.tenant_id = j.tenant_id
+        cross join lateral rotator_internal.carried_by(j.id) as c (id)
+        where j.kind = 'summary' and c.id <> j.id
+          and d.notification_id = c.id and d.claim_id = j.claim_id and d.tenant_id = j.tenant_id
     ),
     audited as (
         insert into rotator_internal.audit_event (tenant_id, actor, source, action, entity, entity_id, changes)

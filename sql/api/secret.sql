@@ -130,34 +130,6 @@ $$;
 
 comment on function rotator_internal.zone_of(uuid) is 'The tenant''s IANA time zone.';
 
-create or replace function rotator_internal.lock_secret(tenant uuid, secret uuid) returns rotator_internal.secret
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    found_row rotator_internal.secret;
-begin
-    -- The calendar row first, as everywhere: a tick that holds it must finish before we read what it queued. Without
-    -- one no tick looks at the secret.
-    perform
-    from rotator_internal.calendar as c
-    where c.tenant_id = lock_secret.tenant and c.secret_id = lock_secret.secret
-    for update;
-    select s.* into found_row
-    from rotator_internal.secret as s
-    where s.tenant_id = lock_secret.tenant and s.id = lock_secret.secret
-    -- Not stronger: new rows may refer to it meanwhile.
-    for no key update;
-    if found_row.id is null then
-        perform rotator_internal.refuse(
-            'PT404', 'no such secret', 'It may belong to another tenant; select id, name from rotator.secrets lists yours.');
-    end if;
-    return found_row;
-end
-$$;
-
-comment on function rotator_internal.lock_secret(uuid, uuid) is 'The secret, locked against other changes and the tick; else PT404.';
-
 create or replace function rotator_internal.refuse_retired(secret rotator_internal.secret) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -221,6 +193,7 @@ begin
         select tenant, w.id, u.next_event_at
         from written as w
         cross join lateral rotator_internal.upcoming_by(leads, w.expiry_date, w.rotation_interval, zone) as u
+        where u.next_event_at is not null
     ),
     recorded as (
         insert into rotator_internal.audit_event (tenant_id, actor, source, action, entity, entity_id, changes, request_id)

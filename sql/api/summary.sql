@@ -1,5 +1,5 @@
--- One message about many: what was past its lead times when it was imported is announced by a summary to each recipient,
--- not by a storm. Its reminders are queued as usual, exactly once, but merged: the summary speaks for them. The tick
+-- One message about many: what was overdue or past all its lead times when it was imported is announced by a summary to
+-- each recipient, not by a storm. Its reminders are queued as usual, exactly once, but merged: the summary speaks for them. The tick
 -- gathers them when nothing more is due, so that a backlog of any size makes one. Each item it lists has a link of its own.
 -- Who marks the backlog: api/import.sql. Covered by tests/tests/behaviour/summary.rs.
 
@@ -74,15 +74,62 @@ create or replace function rotator_internal.summary_items(summary uuid)
 returns table (notification_id uuid, secret rotator_internal.secret, tenant rotator_internal.tenant)
 language sql stable
 begin atomic
-    select n.id, s, t
+    select n.id, f.s, t
     from rotator_internal.notification as n
     join rotator_internal.tenant as t on t.tenant_id = n.tenant_id
-    join rotator_internal.secret as s
-        on s.tenant_id = n.tenant_id and s.id = n.secret_id and s.cycle = n.cycle and s.retired_at is null
-    where n.merged_into = summary and n.state = 'merged';
+    -- One by one by the primary key, also by a plan that was made when there was nothing.
+    cross join lateral (
+        select s
+        from rotator_internal.secret as s
+        where s.tenant_id = n.tenant_id and s.id = n.secret_id
+        offset 0
+    ) as f
+    where n.merged_into = summary and n.state = 'merged' and (f.s).cycle = n.cycle and (f.s).retired_at is null;
 end;
 
 comment on function rotator_internal.summary_items(uuid) is 'What a summary is about, without what was done since.';
+
+create or replace function rotator_internal.carried_by(notification uuid) returns table (id uuid)
+language sql stable
+begin atomic
+    select notification
+    union all
+    select n.id
+    from rotator_internal.notification as n
+    where n.merged_into = notification;
+end;
+
+comment on function rotator_internal.carried_by(uuid) is
+    'A notification and, if it is a summary, those that it speaks for: an attempt to send it is an attempt of each.';
+
+create or replace function rotator_internal.end_empty(places tid[]) returns tid[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    empty tid[] := array(
+        select n.ctid
+        from rotator_internal.notification as n
+        where n.ctid = any (places) and n.kind = 'summary'
+          and not exists (select from rotator_internal.summary_items(n.id)));
+begin
+    if empty <> '{}' then
+        with ended as (
+            update rotator_internal.notification as n
+            set state = 'cancelled'
+            where n.ctid = any (empty)
+            returning n.tenant_id, n.id
+        )
+        insert into rotator_internal.audit_event (tenant_id, actor, source, action, entity, entity_id)
+        select e.tenant_id, 'rotator', 'engine', 'notification.cancelled', 'notification', e.id::text
+        from ended as e;
+    end if;
+    return empty;
+end
+$$;
+
+comment on function rotator_internal.end_empty(tid[]) is
+    'Cancels those of these locked rows that are summaries of nothing that is still to be done; returns their places.';
 
 create or replace function rotator_internal.summary_message(n rotator_internal.notification, worker text) returns jsonb
 language plpgsql

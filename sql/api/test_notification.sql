@@ -26,6 +26,7 @@ begin
             'expiry_date', to_char(e.expiry_date at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
             'expiry_local', rotator_internal.local_time(e.expiry_date, t.time_zone),
             'days_until_expiry', (e.expiry_date at time zone t.time_zone)::date - (now() at time zone t.time_zone)::date,
+            'overdue', false,
             'lead_time_days', 14,
             'cycle', null,
             'has_interval', true,

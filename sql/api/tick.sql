@@ -58,9 +58,12 @@ begin
     -- from turning look-ups into joins: it can't know how many are due, and keeps its plan while tables grow.
     with event as materialized (
         select
-            d.tenant_id, d.secret_id, d.place, case when d.backlog then 'merged' else 'queued' end as state, s.cycle, s.owner_id,
+            d.tenant_id, d.secret_id, d.place, s.cycle, s.owner_id,
             a.id as alert_id, coalesce(a.id, rotator_internal.uuid_v7()) as new_alert_id, a.state as alert_state,
             -- After a gap several have passed: the most urgent one speaks for all.
+            d.backlog and (s.expiry_date <= queue_due.as_of or e.next_event_at is null) as in_summary,
+            -- A moved date had ended the alert: what was announced before is announced once more.
+            coalesce(g.step, 0) + case when a.state = 'resolved' then 1 else 0 end as step,
             e.leads[1] as lead_time_days, e.due_at, e.next_event_at, e.leads, e.channels, e.recipients
         from unnest(due, places) as d (tenant_id, secret_id, was_due_at, backlog, place)
         cross join lateral (
@@ -81,6 +84,13 @@ begin
             where x.tenant_id = d.tenant_id and x.secret_id = d.secret_id and x.cycle = s.cycle
             offset 0
         ) as a on true
+        left join lateral (
+            select max(x.step) as step
+            from rotator_internal.notification as x
+            where a.id is not null and x.tenant_id = d.tenant_id and x.secret_id = d.secret_id and x.cycle = s.cycle
+              and x.kind = 'reminder' and x.stage <> 'cancelled'
+            offset 0
+        ) as g on true
         cross join lateral (
             select
                 array_agg(r.lead_time_days) filter (where r.due_at <= queue_due.as_of) as leads,
@@ -110,12 +120,12 @@ begin
     ),
     queued_rows as (
         insert into rotator_internal.notification (
-            tenant_id, secret_id, alert_id, cycle, kind, rule, lead_time_days, due_at, channel, recipient_id, addressee,
+            tenant_id, secret_id, alert_id, cycle, kind, rule, step, lead_time_days, due_at, channel, recipient_id, addressee,
             state)
         select
-            e.tenant_id, e.secret_id, e.new_alert_id, e.cycle, 'reminder', 'lead:' || e.lead_time_days, e.lead_time_days,
+            e.tenant_id, e.secret_id, e.new_alert_id, e.cycle, 'reminder', 'lead:' || e.lead_time_days, e.step, e.lead_time_days,
             e.due_at, coalesce(o.channel, n.channel), coalesce(o.recipient_id, n.recipient_id),
-            coalesce(n.addressee, e.owner_id), e.state
+            coalesce(n.addressee, e.owner_id), case when e.in_summary then 'merged' else 'queued' end
         from event as e
         left join lateral (
             select coalesce(p.channel, c.channel) as channel, coalesce(p.recipient_id, c.recipient_id) as recipient_id
@@ -164,19 +174,29 @@ begin
     if moved_on > 0 then
         -- A moved expiry date had ended the alert, and now the new date is due. Rare, so planned each time.
         execute $sql$
-            update rotator_internal.alert as a
-            set state = 'open', opened_at = clock_timestamp(), resolved_at = null,
-                acknowledged_at = null, acknowledged_by = null, acknowledged_until = null
-            from unnest($1) as d
-            join rotator_internal.secret as s on s.tenant_id = d.tenant_id and s.id = d.secret_id
-            where a.tenant_id = d.tenant_id and a.secret_id = d.secret_id and a.cycle = s.cycle and a.state = 'resolved'
-              and exists (
-                select
-                from rotator_internal.notification as n
-                where n.tenant_id = a.tenant_id and n.secret_id = a.secret_id and n.cycle = a.cycle
-                  and n.state in ('queued', 'merged') and n.kind not in ('acknowledge', 'resolve'))
-        $sql$ using due;
-        get diagnostics moved_on = row_count;
+            with reopened as (
+                update rotator_internal.alert as a
+                set state = 'open', opened_at = clock_timestamp(), resolved_at = null,
+                    acknowledged_at = null, acknowledged_by = null, acknowledged_until = null
+                from unnest($1) as d
+                join rotator_internal.secret as s on s.tenant_id = d.tenant_id and s.id = d.secret_id
+                where a.tenant_id = d.tenant_id and a.secret_id = d.secret_id and a.cycle = s.cycle and a.state = 'resolved'
+                  and exists (
+                    select
+                    from rotator_internal.notification as n
+                    where n.tenant_id = a.tenant_id and n.secret_id = a.secret_id and n.cycle = a.cycle
+                      and n.state in ('queued', 'merged') and n.kind not in ('acknowledge', 'resolve'))
+                returning a.tenant_id, a.secret_id, a.cycle
+            ),
+            -- Whoever had it before has to take it again.
+            forgotten as (
+                delete from rotator_internal.link_action as la
+                using reopened as r
+                where la.tenant_id = r.tenant_id and la.secret_id = r.secret_id and la.cycle = r.cycle
+                  and la.action = 'acknowledge'
+            )
+            select count(*) from reopened
+        $sql$ into moved_on using due;
     end if;
     return jsonb_build_object('alerts_opened', opened + moved_on, 'queued', queued);
 end
@@ -222,7 +242,8 @@ begin
     end if;
 
     -- What is merged in several steps makes one summary, after the last.
-    if coalesce(cardinality(due), 0) < max_rows then
+    if coalesce(cardinality(due), 0) < max_rows
+        and not exists (select from rotator_internal.calendar as c where c.next_event_at <= as_of and c.backlog) then
         queued := rotator_internal.gather_summaries(as_of);
     end if;
 

@@ -57,7 +57,7 @@ alter table rotator_internal.notification add primary key (id, tenant_id);
 
 comment on table rotator_internal.notification is 'The outbox, and the record of what was sent.';
 comment on column rotator_internal.notification.rule is 'What asked for it, like lead:14.';
-comment on column rotator_internal.notification.step is 'Step of the escalation ladder; 0 for reminders.';
+comment on column rotator_internal.notification.step is 'Step of the escalation ladder; of a reminder, how often a moved date had ended the alert.';
 comment on column rotator_internal.notification.due_at is 'The instant the rule asked for, before any delivery window.';
 comment on column rotator_internal.notification.addressee is 'Subject of whom it is meant for; who acts by its link.';
 comment on column rotator_internal.notification.stage is

@@ -12,7 +12,7 @@ mod native;
 use strict_json::Value;
 
 /// Longest document, in bytes.
-const LONGEST: usize = 64 * 1024;
+pub const LONGEST: usize = 64 * 1024;
 /// Longest claim, in characters.
 const LONGEST_CLAIM: usize = 255;
 

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use super::{is_listed, read};
+use super::{LONGEST, is_listed, read};
 use crate::boundary::{native_function, text_array};
 use crate::gucs;
 
@@ -28,7 +28,12 @@ fn document() -> Option<String> {
         if value.is_null() {
             return None;
         }
-        CStr::from_ptr(value).to_str().ok().map(str::to_owned)
+        let document = CStr::from_ptr(value);
+        // Not copied before that is known: see session/known.rs.
+        if document.count_bytes() > LONGEST {
+            return None;
+        }
+        document.to_str().ok().map(str::to_owned)
     }
 }
 

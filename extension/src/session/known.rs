@@ -1,21 +1,24 @@
 //! `recall_identity`, `recall_tenant`, `remember_identity` and `forget_identity`, and the events that make a session
 //! forget. What is compared and why that is enough: `memory`. Tests: tests/tests/security/identity_memory.rs.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_int, c_void};
 
 use pgrx::pg_sys;
 
 use super::memory::{Circumstances, Identity, Memory};
 use crate::boundary::{native_function, record, text, uuid};
+use crate::claims::LONGEST;
 use crate::gucs;
 
 thread_local! {
     static MEMORY: RefCell<Memory> = const { RefCell::new(Memory::new()) };
     static NOW: RefCell<Circumstances> = RefCell::new(Circumstances::default());
+    /// The last command of this transaction that changed tenants or members.
+    static CHANGED_BY: Cell<Option<pg_sys::CommandId>> = const { Cell::new(None) };
 }
 
-/// Takes the circumstances of this moment; false when there is no snapshot that could be compared.
+/// Takes the circumstances of this moment; false when they can't be compared.
 fn take(now: &mut Circumstances) -> bool {
     now.clear();
     // SAFETY: reads variables of the backend; the active snapshot and its arrays live at least as long as this call.
@@ -27,9 +30,13 @@ fn take(now: &mut Circumstances) -> bool {
         if snapshot.snapshot_type != pg_sys::SnapshotType::SNAPSHOT_MVCC {
             return false;
         }
+        // An outer statement, or a cursor opened before, sees members as they were before this transaction changed them.
+        if CHANGED_BY.get().is_some_and(|command| snapshot.curcid <= command) {
+            return false;
+        }
         now.add_number(pg_sys::GetSessionUserId().to_u32());
-        // Which transactions the snapshot sees as committed. Its command number is left out: what this transaction
-        // changes itself is told by triggers.
+        // Which transactions the snapshot sees as committed. Its command number only counts after a change of this
+        // transaction's own, which triggers tell.
         now.add_number(snapshot.xmin.into_inner());
         now.add_number(snapshot.xmax.into_inner());
         now.add_number(
@@ -53,11 +60,16 @@ fn take(now: &mut Circumstances) -> bool {
         }
         let claims = pg_sys::GetConfigOption(c"request.jwt.claims".as_ptr(), true, false);
         now.add_number(u32::from(claims.is_null()));
-        now.add(if claims.is_null() {
+        let document = if claims.is_null() {
             &[]
         } else {
             CStr::from_ptr(claims).to_bytes()
-        });
+        };
+        // Anybody can set it, to up to a gigabyte; Rust ends the server when it can't have as much. Longer is no claim.
+        if document.len() > LONGEST {
+            return false;
+        }
+        now.add(document);
     }
     for setting in [
         &gucs::SESSION,
@@ -112,6 +124,8 @@ native_function!(remember_identity, |call| {
 
 // A trigger after every statement that changes tenants or members.
 native_function!(forget_identity, |_call| {
+    // SAFETY: reads a variable of the backend; the statements to come have a higher number.
+    CHANGED_BY.set(Some(unsafe { pg_sys::GetCurrentCommandId(false) }));
     forget();
     Ok(Some(pg_sys::Datum::from(0)))
 });
@@ -148,6 +162,7 @@ unsafe extern "C-unwind" fn at_transaction_event(
     _event: pg_sys::XactEvent::Type,
     _argument: *mut c_void,
 ) {
+    let _ = CHANGED_BY.try_with(|command| command.set(None));
     forget();
 }
 

@@ -83,6 +83,7 @@ native_function!(bind_tenant, |call| {
     } else {
         pg_sys::GucAction::GUC_ACTION_SET
     };
+    super::known::forget(); // older bindings may be gone
     let _guard = WhileBinding::start();
     // SAFETY: both strings end in NUL and are copied; level 0 means that a refusal raises.
     let set = unsafe {

@@ -29,12 +29,12 @@ use crate::delivery::{Channels, Outcome};
 const IN_FLIGHT: usize = 32;
 /// Of these for one recipient, so that one that hangs leaves room for the others.
 const IN_FLIGHT_PER_RECIPIENT: usize = IN_FLIGHT / 2;
-/// Rows a claim asks for.
-const BATCH: i32 = 400;
-/// With so few left to begin more is claimed, so that the next batch is here before this one is done.
-const LOW_WATER: usize = BATCH as usize;
-/// Claimed and not begun yet; beyond that nothing more is claimed.
-const WAITING_LIMIT: usize = 1000;
+/// Rows a claim asks for: twice what was delivered since the one before, within these bounds. Few where a destination is
+/// slow, so that other sidecars have their share; many where it is fast, because a claim has a price of its own.
+const BATCH: std::ops::RangeInclusive<usize> = 64..=400;
+/// Claimed and not begun yet, while there are free slots: those wait for a recipient of theirs, and what is claimed next
+/// may be for others. Beyond that nothing more is claimed.
+const WAITING_LIMIT: usize = 300;
 const LEASE: Duration = Duration::from_secs(60);
 /// Begun later than this after its claim, a delivery might outlive the lease.
 const BEGIN_WITHIN: Duration = Duration::from_secs(35);
@@ -62,6 +62,8 @@ pub struct Dispatcher {
     waiting: VecDeque<Waiting>,
     flying: JoinSet<u64>,
     flying_by_recipient: HashMap<u64, usize>,
+    /// Since the last claim.
+    landed: usize,
 }
 
 impl Dispatcher {
@@ -82,6 +84,7 @@ impl Dispatcher {
             waiting: VecDeque::new(),
             flying: JoinSet::new(),
             flying_by_recipient: HashMap::new(),
+            landed: 0,
         }
     }
 
@@ -93,16 +96,22 @@ impl Dispatcher {
         let mut claiming: Option<(Claiming, Instant)> = None;
         // Whether the queue may hold more than we know of.
         let mut look = true;
+        let mut asked = 0;
         let mut failures = 0;
         let mut not_before = tokio::time::Instant::now();
         loop {
             self.begin_deliveries(&health);
             health.figures.set_waiting(self.waiting.len());
-            // Where there is a slot free, whoever waits has to wait for a recipient of theirs.
-            let idle = self.flying.len() < IN_FLIGHT || self.waiting.len() < LOW_WATER;
-            let room = idle && self.waiting.len() < WAITING_LIMIT;
+            // With every slot taken the next batch is fetched before this one is done.
+            let enough = if self.flying.len() < IN_FLIGHT {
+                WAITING_LIMIT
+            } else {
+                self.batch()
+            };
+            let room = self.waiting.len() < enough;
             if look && room && claiming.is_none() && tokio::time::Instant::now() >= not_before {
-                claiming = Some((self.claim(), Instant::now()));
+                asked = self.batch();
+                claiming = Some((self.claim(asked), Instant::now()));
                 look = false;
             }
             tokio::select! {
@@ -119,7 +128,7 @@ impl Dispatcher {
                             failures = 0;
                             health.figures.claimed(claims.len());
                             // A full batch: there may be more.
-                            look |= claims.len() == BATCH as usize;
+                            look |= claims.len() == asked;
                             self.waiting.extend(claims.into_iter().map(|claim| Waiting { claim, since }));
                         }
                         Err(error) => {
@@ -144,9 +153,17 @@ impl Dispatcher {
         self.drain(claiming).await;
     }
 
-    fn claim(&self) -> Claiming {
+    fn batch(&self) -> usize {
+        (2 * self.landed).clamp(*BATCH.start(), *BATCH.end())
+    }
+
+    fn claim(&mut self, rows: usize) -> Claiming {
         let (session, worker) = (self.session.clone(), self.worker.clone());
-        Box::pin(async move { session.claim_notifications(&worker, BATCH, LEASE).await })
+        self.landed = 0;
+        Box::pin(async move {
+            let rows = i32::try_from(rows).unwrap_or(i32::MAX);
+            session.claim_notifications(&worker, rows, LEASE).await
+        })
     }
 
     /// Begins what there is room for, oldest first, passing over recipients that have their share.
@@ -186,6 +203,7 @@ impl Dispatcher {
     fn landed(&mut self, ended: Result<u64, tokio::task::JoinError>) {
         // A panic inside a delivery is caught below, so there is always an answer.
         let Ok(recipient) = ended else { return };
+        self.landed += 1;
         if let Some(count) = self.flying_by_recipient.get_mut(&recipient) {
             *count -= 1;
             if *count == 0 {

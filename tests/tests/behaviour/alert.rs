@@ -236,3 +236,22 @@ async fn reminders_go_on_and_say_that_it_is_acknowledged() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn an_alert_that_opened_again_is_acknowledged_again_by_its_new_link() -> Result<()> {
+    let acme = Acme::new().await?;
+    let id = acme.due("stripe").await?;
+    let redeem = "select rotator.redeem_link($1, 'acknowledge') ->> 'already' is null";
+    for expected in ["now() + interval '2 years'", "now() + interval '3 days'"] {
+        acme.tick().await?;
+        let claim = acme.claim_one().await?;
+        acme.complete(&claim).await?;
+        let done: bool = scalar(&acme.worker, redeem, &[&claim.link_token]).await?;
+        ensure!(done, "before {expected}");
+        for date in [expected, "now() + interval '3 days'"] {
+            let sql = format!("update rotator.secrets set expiry_date = {date} where id = $1");
+            acme.editor.execute(&sql, &[&id]).await?;
+        }
+    }
+    Ok(())
+}

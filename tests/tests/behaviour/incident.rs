@@ -125,9 +125,25 @@ async fn who_was_never_told_is_not_told_that_it_is_over() -> Result<()> {
     let sql = "select rotator.release_notifications(array[$1::uuid], array[$2::uuid])";
     let released: i32 = scalar(&acme.worker, sql, &[&claim.id, &claim.claim_id]).await?;
     assert_eq!(released, 1);
-    call(&acme, "acknowledge($1)", secret).await?;
     call(&acme, "mark_rotated($1)", secret).await?;
     assert_eq!(acme.rows(FOLLOWS).await?, json!([]));
+    assert_eq!(acme.claim().await?.len(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_still_pages_somebody_is_acknowledged_after_it_and_neither_is_sent_once_it_is_over()
+-> Result<()> {
+    let (acme, secret) = paged().await?;
+    call(&acme, "acknowledge($1)", secret).await?;
+    let page = acme.claim_one().await?;
+    assert_eq!(kind(&page), "reminder");
+    acme.complete(&page).await?;
+    assert_eq!(kind(&acme.claim_one().await?), "acknowledge");
+
+    let (acme, secret) = paged().await?;
+    call(&acme, "acknowledge($1)", secret).await?;
+    call(&acme, "mark_rotated($1)", secret).await?;
     assert_eq!(acme.claim().await?.len(), 0);
     Ok(())
 }

@@ -119,7 +119,7 @@ async fn an_alert_that_opens_again_waits_for_its_end_and_is_resolved_again() -> 
 }
 
 #[tokio::test]
-async fn a_resolve_that_waits_is_no_reason_to_open_an_alert_again() -> Result<()> {
+async fn moved_away_and_back_the_incident_is_closed_and_then_opened_again() -> Result<()> {
     let (acme, secret) = triggered().await?;
     let was: String = scalar(
         &acme.editor,
@@ -128,8 +128,11 @@ async fn a_resolve_that_waits_is_no_reason_to_open_an_alert_again() -> Result<()
     )
     .await?;
     move_expiry(&acme, secret, "'2039-01-01'").await?;
-    // Back again: that date was announced already.
     move_expiry(&acme, secret, &format!("'{was}'")).await?;
-    assert_eq!(acme.tick().await?["alerts_opened"], 0);
+    assert_eq!(acme.tick().await?["alerts_opened"], 1);
+    let resolve = acme.claim_one().await?;
+    assert_eq!(kind(&resolve), "resolve");
+    acme.complete(&resolve).await?;
+    assert_eq!(kind(&acme.claim_one().await?), "reminder");
     Ok(())
 }

@@ -266,6 +266,30 @@ async fn what_is_withdrawn_while_it_is_sent_is_not_tried_again() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn of_two_results_for_one_claim_in_one_report_the_first_counts() -> Result<()> {
+    let acme = queued().await?;
+    let claim = acme.claim_one().await?;
+    let results = json!([
+        {"id": claim.id.to_string(), "claim_id": claim.claim_id.to_string(), "ok": true},
+        {"id": claim.id.to_string(), "claim_id": claim.claim_id.to_string(), "ok": false, "reason": "permanent"}
+    ]);
+    let accepted: i64 = scalar(
+        &acme.worker,
+        "select count(*) filter (where accepted) from rotator.complete_notifications($1)",
+        &[&results],
+    )
+    .await?;
+    assert_eq!(accepted, 2);
+    let ends =
+        "select jsonb_agg(action) from rotator_internal.audit_event where entity = 'notification'";
+    assert_eq!(
+        scalar::<Value>(&acme.db.admin, ends, &[]).await?,
+        json!(["notification.sent"])
+    );
+    Ok(())
+}
+
 /// A worker holds the reminder while the date is corrected away and back; then its attempt fails.
 #[tokio::test]
 async fn a_reminder_that_is_due_again_outlives_the_correction_it_was_withdrawn_by() -> Result<()> {

@@ -289,3 +289,24 @@ async fn of_two_who_register_the_same_name_at_once_one_is_refused() -> Result<()
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_tenant_without_policies_registers_and_is_told_nothing() -> Result<()> {
+    let acme = Acme::new().await?;
+    acme.operator
+        .execute(
+            "select rotator.remove_notification_policy(id) from rotator.notification_policies",
+            &[],
+        )
+        .await?;
+    let id = acme.due("stripe").await?;
+    assert_eq!(acme.tick().await?["queued"], 0);
+    acme.operator
+        .execute("select rotator.add_notification_policy(7)", &[])
+        .await?;
+    assert_eq!(acme.tick().await?["queued"], 1);
+    acme.editor
+        .execute("select rotator.mark_rotated($1)", &[&id])
+        .await?;
+    Ok(())
+}

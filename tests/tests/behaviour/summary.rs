@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::seed::{Acme, Claim, claim};
 
-/// Imports so many secrets of each owner: the first is ten days overdue, each other one expires a day later.
+/// Imports so many overdue secrets of each owner: the first for thirty days, each other one for a day less.
 async fn import(acme: &Acme, owners: &[(&str, i32)]) -> Result<()> {
     for (owner, count) in owners {
         acme.operator
@@ -20,7 +20,7 @@ async fn import(acme: &Acme, owners: &[(&str, i32)]) -> Result<()> {
             "select count(*) from rotator.import_secrets((
                 select jsonb_agg(jsonb_build_object(
                     'name', $1 || '-' || n, 'owner_id', $1, 'rotation_interval', '90 days',
-                    'expiry_date', to_char(now() + (n - 11) * interval '1 day', 'YYYY-MM-DD')))
+                    'expiry_date', to_char(now() + (n - 31) * interval '1 day', 'YYYY-MM-DD')))
                 from generate_series(1, $2::integer) as n)) where action = 'created'",
             &[owner, count],
         )
@@ -92,14 +92,14 @@ async fn it_counts_all_and_lists_the_most_urgent_first_with_a_link_each() -> Res
     let (acme, claim) = summarised().await?;
     assert_eq!(
         claim.message["counts"],
-        json!({"total": 24, "overdue": 11, "expiring_soon": 13})
+        json!({"total": 24, "overdue": 24, "expiring_soon": 0})
     );
     assert_eq!(claim.message["tenant"]["name"], "acme");
     ensure!(claim.link_token.is_empty(), "its items have the links");
     let items = claim.message["items"].as_array().context("items")?;
     assert_eq!(items.len(), 20);
     assert_eq!(items[0]["secret"]["name"], "priya-1");
-    assert_eq!(items[0]["days_until_expiry"], -10);
+    assert_eq!(items[0]["days_until_expiry"], -30);
     assert_eq!(items[19]["secret"]["name"], "priya-20");
     assert_eq!(
         redeem(&acme, &items[0], "acknowledge").await?["by"],
@@ -170,27 +170,40 @@ async fn what_is_done_before_it_is_sent_is_not_in_it_and_an_empty_one_is_not_sen
 }
 
 #[tokio::test]
-async fn later_lead_times_are_reminders_again_and_what_is_registered_one_by_one_always_is()
+async fn what_has_lead_times_to_come_or_is_registered_one_by_one_gets_its_own_reminder()
 -> Result<()> {
     let acme = Acme::new().await?;
-    import(&acme, &[("priya", 20)]).await?; // the last expires in nine days
+    import(&acme, &[("priya", 3)]).await?;
+    let items = json!([
+        {"name": "soon 1", "owner_id": "priya", "expiry_date": "in 5 days"},
+        {"name": "soon 2", "owner_id": "priya", "expiry_date": "in 5 days"},
+        {"name": "tomorrow", "owner_id": "priya", "expiry_date": "in 12 hours"}
+    ]);
+    let import = "select count(*) from rotator.import_secrets((
+        select jsonb_agg(jsonb_set(i, '{expiry_date}', to_jsonb((now() + replace(i ->> 'expiry_date', 'in ', '')::interval)::text)))
+        from jsonb_array_elements($1) as i)) where action = 'created'";
+    assert_eq!(scalar::<i64>(&acme.editor, import, &[&items]).await?, 3);
     acme.register(
         "single",
-        "owner_id => 'priya', expiry_date => now() + interval '5 days'",
+        "owner_id => 'priya', expiry_date => now() - interval '5 days'",
     )
     .await?;
     acme.tick().await?;
-    let kinds = acme
-        .rows("select kind, count(*) from rotator.notifications where state = 'queued' group by 1 order by 1")
-        .await?;
+    let claims = acme.claim().await?;
+    let mut names: Vec<&str> = claims
+        .iter()
+        .filter(|claim| claim.message["kind"] == "reminder")
+        .filter_map(|claim| claim.message["secret"]["name"].as_str())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["single", "soon 1", "soon 2"]);
+    let summary = claims
+        .iter()
+        .find(|claim| claim.message["kind"] == "summary")
+        .context("one summary")?;
     assert_eq!(
-        kinds,
-        json!([{"kind": "reminder", "count": 1}, {"kind": "summary", "count": 1}])
-    );
-    let due = acme.tick_at("now() + interval '2 days'").await?;
-    assert_eq!(
-        due["queued"], 4,
-        "two have their seven days before now, two their last: {due}"
+        summary.message["counts"],
+        json!({"total": 4, "overdue": 3, "expiring_soon": 1})
     );
     Ok(())
 }
@@ -247,5 +260,26 @@ async fn summaries_never_mix_tenants() -> Result<()> {
             ensure!(name.starts_with(prefix), "{name} told to {tenant}");
         }
     }
+    Ok(())
+}
+
+/// Each of two sessions sees the other's secret still in the summary, so neither cancels it.
+#[tokio::test]
+async fn one_that_two_people_emptied_at_the_same_time_is_not_sent() -> Result<()> {
+    let acme = Acme::new().await?;
+    import(&acme, &[("priya", 2)]).await?;
+    acme.tick().await?;
+    let rotate = "select rotator.mark_rotated(id) from rotator.secrets where name = $1";
+    let mut other = acme.db.session("acme", "editor").await?;
+    let transaction = other.transaction().await?;
+    transaction.execute(rotate, &[&"priya-1"]).await?;
+    acme.editor.execute(rotate, &[&"priya-2"]).await?;
+    transaction.commit().await?;
+    assert_eq!(acme.claim().await?.len(), 0);
+    assert_eq!(
+        acme.rows("select state from rotator.notifications where kind = 'summary'")
+            .await?,
+        json!([{"state": "cancelled"}])
+    );
     Ok(())
 }

@@ -148,7 +148,7 @@ async fn all_delivered(db: &TestDb) -> Result<()> {
         async || {
             scalar::<bool>(
                 &db.admin,
-                "select count(*) > 0 and bool_and(state = 'sent') from rotator.notifications",
+                "select count(*) > 0 and bool_and(state in ('sent', 'merged')) from rotator.notifications",
                 &[],
             )
             .await

@@ -171,3 +171,65 @@ async fn another_login_is_another_one() -> Result<()> {
     }
     Ok(())
 }
+
+/// A statement that began before, or a cursor, still sees the member who was removed meanwhile; what they work out must
+/// not be remembered for the statements that follow.
+#[tokio::test]
+async fn an_older_view_of_the_same_transaction_is_not_remembered() -> Result<()> {
+    let db = TestDb::new().await?;
+    db.tenant("acme").await?;
+    let role = db.member("acme", "admin").await?;
+    let session = db.connect_as(&role).await?;
+    // Only operators change login roles, and this one changes itself.
+    let grant = format!("grant rotator_admin to \"{}\"", role.name);
+    db.admin.batch_execute(&grant).await?;
+    let remove = format!("select rotator.remove_member('{}', 'acme')", role.subject());
+    for steps in [
+        vec![format!("{remove}, rotator.current_tenant()")],
+        vec![
+            "declare c cursor for select rotator.current_tenant()".to_owned(),
+            remove.clone(),
+            "fetch c".to_owned(),
+        ],
+    ] {
+        session.batch_execute("begin").await?;
+        ensure!(who(&session).await? == "acme/admin");
+        for step in steps {
+            session.batch_execute(&step).await?;
+        }
+        ensure!(who(&session).await? == "-");
+        ensure!(who(&session).await? == "-", "again");
+        session.batch_execute("rollback").await?;
+    }
+    Ok(())
+}
+
+/// Whoever may set the claims may set them to hundreds of megabytes.
+#[tokio::test]
+async fn claims_of_any_length_change_nothing_for_a_member_and_are_not_copied() -> Result<()> {
+    let stage = stage().await?;
+    let backend: i32 = scalar(&stage.session, "select pg_backend_pid()", &[]).await?;
+    stage
+        .session
+        .batch_execute(
+            "select length(set_config('request.jwt.claims', repeat('x', 200 * 1024 * 1024), true))",
+        )
+        .await?;
+    let before = resident_memory(backend)?;
+    ensure!(who(&stage.session).await? == "acme/editor");
+    ensure!(
+        resident_memory(backend)? < before + 50_000,
+        "they were copied: {before} kB before"
+    );
+    Ok(())
+}
+
+/// In kilobytes.
+fn resident_memory(process: i32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap_or_default();
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
