@@ -35,7 +35,7 @@ COPY LICENSE /out/postgres/usr/share/doc/rotator/
 
 FROM docker.io/library/debian:${DEBIAN}-slim AS postgres
 ARG PG=17
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 # Without a cluster of the package's own: the first start makes one in the volume.
 RUN mkdir -p /etc/postgresql-common/createcluster.d \
  && echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.d/rotator.conf \
@@ -65,7 +65,7 @@ LABEL org.opencontainers.image.title="rotator-postgres" \
 
 
 FROM scratch AS sidecar
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 COPY --from=build /out/sidecar /
 ENV PATH=/usr/local/bin \
     ROTATOR_LISTEN=0.0.0.0:8080 \
