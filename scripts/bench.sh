@@ -10,7 +10,7 @@ source "$ROOT/scripts/databases.sh"
 
 name=bench-$$
 
-"$ROOT/scripts/setup.sh" test
+"$ROOT/scripts/setup.sh" bench
 choose_postgres
 "$ROOT/scripts/build.sh"
 run_cargo build "${LOCKED[@]}" --release -p rotator-tests --bin bench

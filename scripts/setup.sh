@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Installs what is missing to build, test and demonstrate rotator, and nothing else: on Debian and Ubuntu from apt (with
 # sudo unless root), elsewhere it lists what is missing and ends with 1. Instant when everything is there.
-#   scripts/setup.sh [build|demo|test]    default test, which needs most; PG=NN chooses the server's version
+#   scripts/setup.sh [build|demo|test|bench]    default test; PG=NN chooses the server's version
 # The machine's own PostgreSQL stays as it is, and a server that gets installed here comes without a running cluster.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
 purpose=${1:-test}
-[[ $purpose =~ ^(build|demo|test)$ ]] || die "usage: scripts/setup.sh [build|demo|test]"
+[[ $purpose =~ ^(build|demo|test|bench)$ ]] || die "usage: scripts/setup.sh [build|demo|test|bench]"
 missing=()
 updated=no
 dropin=/etc/postgresql-common/createcluster.d/rotator-setup.conf
@@ -133,7 +133,8 @@ check_rust
 choose_version
 check_build
 if [[ $purpose != build ]]; then check_run; fi
-if [[ $purpose = test ]]; then check_test; fi
+if [[ $purpose = test || $purpose = bench ]]; then check_test; fi
+if [[ $purpose = bench ]]; then command -v npm >/dev/null || need npm; fi # graphile-worker, to compare with
 
 if ((${#missing[@]})); then
   on_debian || die "these are missing, and only Debian and Ubuntu have them installed from here (by their Debian names):" \
