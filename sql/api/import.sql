@@ -205,34 +205,40 @@ declare
     fields rotator_internal.secret_fields;
     code text;
 begin
-    select m.* into strict given
-    from rotator_internal.match_items(tenant, jsonb_build_array(item)) as m;
-    fields := rotator_internal.fields_from_item(item, given.stored, zone);
-    if given.known is null then
-        id := rotator_internal.insert_secret(tenant, fields);
-        action := 'created';
-        return;
-    end if;
-    fields := rotator_internal.check_fields(fields, zone);
-    fields.owner_id := coalesce(fields.owner_id, (given.stored).owner_id);
-    id := given.known;
-    -- As JSON, because a month equals 30 days as an interval.
-    if to_jsonb(fields) = to_jsonb(given.stored) then
-        action := 'unchanged';
-    elsif given.is_named then
-        perform rotator_internal.refuse_duplicate();
-    else
-        perform rotator_internal.update_secret(tenant, id, given.stored, fields);
-        action := 'updated';
-    end if;
-exception
-    when others then
-        get stacked diagnostics code = returned_sqlstate, error = message_text;
-        if not rotator_internal.is_error_of_item(code) then
-            raise;
-        end if;
-        id := null;
-        action := 'failed';
+    for attempt in 1 .. 2 loop
+        begin
+            error := null;
+            select m.* into strict given from rotator_internal.match_items(tenant, jsonb_build_array(item)) as m;
+            fields := rotator_internal.fields_from_item(item, given.stored, zone);
+            if given.known is null then
+                id := rotator_internal.insert_secret(tenant, fields);
+                action := 'created';
+                return;
+            end if;
+            fields := rotator_internal.check_fields(fields, zone);
+            fields.owner_id := coalesce(fields.owner_id, (given.stored).owner_id);
+            id := given.known;
+            action := 'updated';
+            -- As JSON, because a month equals 30 days as an interval.
+            if to_jsonb(fields) = to_jsonb(given.stored) then
+                action := 'unchanged';
+            elsif given.is_named then
+                perform rotator_internal.refuse_duplicate();
+            else
+                perform rotator_internal.update_secret(tenant, id, given.stored, fields);
+            end if;
+            return;
+        exception
+            when others then
+                get stacked diagnostics code = returned_sqlstate, error = message_text;
+                if not rotator_internal.is_error_of_item(code) then
+                    raise;
+                end if;
+                id := null;
+                action := 'failed';
+        end;
+        exit when code <> '23505'; -- else somebody may have registered the same since it was looked for
+    end loop;
 end
 $$;
 
@@ -367,9 +373,7 @@ begin
         set backlog = true
         where c.tenant_id = tenant and c.next_event_at <= clock_timestamp()
           and c.secret_id in (
-            select u.id
-            from unnest(outcome.ids, outcome.actions) as u (id, action)
-            where u.action in ('created', 'updated'));
+            select u.id from unnest(outcome.ids, outcome.actions) as u (id, action) where u.action in ('created', 'updated'));
         if dry_run then
             -- Undo it all, and say what it would have been. (A code that ends in 000 would catch a whole class.)
             raise exception using errcode = 'RT0DR';

@@ -134,8 +134,16 @@ async fn an_older_or_newer_extension_is_named_as_such() -> Result<()> {
         );
     }
     // Patch levels go together.
+    let patched = format!(
+        "{}.{}.99",
+        env!("CARGO_PKG_VERSION_MAJOR"),
+        env!("CARGO_PKG_VERSION_MINOR")
+    );
     db.admin
-        .batch_execute("update pg_extension set extversion = '0.1.99' where extname = 'rotator'")
+        .execute(
+            "update pg_extension set extversion = $1 where extname = 'rotator'",
+            &[&patched],
+        )
         .await?;
     Sidecar::spawn(&url, &[]).await?.ready().await
 }
