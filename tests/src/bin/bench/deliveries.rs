@@ -127,6 +127,9 @@ async fn deliver(db: &TestDb, count: usize, sidecars: usize) -> Result<(f64, f64
             .await?;
         let mut sidecar = Sidecar::spawn(&db.url(&role), &settings).await?;
         sidecar.shows_log = false;
+        if sidecars > 1 {
+            sidecar.ready().await?; // it has its port now, and the next one gets another
+        }
         running.push(sidecar);
     }
     let begun = peer.first().await?;
