@@ -31,7 +31,10 @@ fn take(now: &mut Circumstances) -> bool {
             return false;
         }
         // An outer statement, or a cursor opened before, sees members as they were before this transaction changed them.
-        if CHANGED_BY.get().is_some_and(|command| snapshot.curcid <= command) {
+        if CHANGED_BY
+            .get()
+            .is_some_and(|command| snapshot.curcid <= command)
+        {
             return false;
         }
         now.add_number(pg_sys::GetSessionUserId().to_u32());

@@ -264,7 +264,8 @@ async fn a_link_of_an_older_cycle_or_past_its_time_is_gone() -> Result<()> {
         assert_eq!(acme.fingerprint().await?, before);
     }
     let (acme, claim) = reminded(INTERVAL).await?;
-    let age = "update rotator_internal.delivery_attempt set started_at = now() - $1::text::interval";
+    let age =
+        "update rotator_internal.delivery_attempt set started_at = now() - $1::text::interval";
     acme.db.admin.execute(age, &[&"89 days"]).await?;
     redeem(&acme, &claim.link_token, "show").await?;
     acme.db.admin.execute(age, &[&"90 days"]).await?;

@@ -180,11 +180,24 @@ async fn what_a_stopping_worker_gives_back_counts_as_no_attempt() -> Result<()> 
     let claim = acme.claim_one().await?;
     let release = "select rotator.release_notifications($1, $2)";
     assert_eq!(
-        scalar::<i32>(&acme.worker, release, &[&vec![claim.id, Uuid::nil()], &vec![claim.claim_id, Uuid::nil()]]).await?,
+        scalar::<i32>(
+            &acme.worker,
+            release,
+            &[
+                &vec![claim.id, Uuid::nil()],
+                &vec![claim.claim_id, Uuid::nil()]
+            ]
+        )
+        .await?,
         1
     );
     assert_eq!(
-        scalar::<i32>(&acme.worker, release, &[&vec![claim.id], &vec![claim.claim_id]]).await?,
+        scalar::<i32>(
+            &acme.worker,
+            release,
+            &[&vec![claim.id], &vec![claim.claim_id]]
+        )
+        .await?,
         0
     );
     let again = acme.claim_one().await?;

@@ -51,7 +51,9 @@ async fn an_expired_link_is_gone() -> Result<()> {
     desk.acme
         .db
         .admin
-        .batch_execute("update rotator_internal.delivery_attempt set started_at = now() - interval '90 days'")
+        .batch_execute(
+            "update rotator_internal.delivery_attempt set started_at = now() - interval '90 days'",
+        )
         .await?;
     let before = desk.acme.fingerprint().await?;
     for (status, page) in [

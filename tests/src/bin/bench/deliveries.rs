@@ -133,7 +133,8 @@ async fn deliver(db: &TestDb, count: usize, sidecars: usize) -> Result<(f64, f64
         running.push(sidecar);
     }
     let begun = peer.first().await?;
-    let pending = "select exists (select from rotator_internal.notification where stage = 'pending')";
+    let pending =
+        "select exists (select from rotator_internal.notification where stage = 'pending')";
     until_none(begun, async || scalar(&db.admin, pending, &[]).await).await?;
     let seconds = begun.elapsed().as_secs_f64();
     let sent: i64 = scalar(
