@@ -10,11 +10,17 @@ as $$
 declare
     ended tid[];
 begin
-    with over as (
+    with held as materialized (
+        select n.ctid as place, n.tenant_id, n.id, n.claim_id, n.withdrawn_at is not null or n.attempts >= 12 as over
+        from rotator_internal.notification as n
+        where n.ctid = any (places)
+    ),
+    over as (
         update rotator_internal.notification as n
         set state = case when n.withdrawn_at is not null then 'cancelled' else 'dead' end,
             last_error = 'the worker was lost'
-        where n.ctid = any (places) and (n.withdrawn_at is not null or n.attempts >= 12)
+        from held as h
+        where n.ctid = h.place and h.over
         returning n.tenant_id, n.id, n.state, n.attempts
     ),
     audited as (
@@ -23,11 +29,6 @@ begin
             o.tenant_id, 'rotator', 'engine', 'notification.' || o.state, 'notification', o.id::text,
             jsonb_build_object('attempts', o.attempts, 'error', 'the worker was lost')
         from over as o
-    ),
-    held as materialized (
-        select n.ctid as place, n.tenant_id, n.id, n.claim_id, n.withdrawn_at is not null or n.attempts >= 12 as over
-        from rotator_internal.notification as n
-        where n.ctid = any (places)
     ),
     noted as (
         update rotator_internal.delivery_attempt as d
@@ -69,6 +70,7 @@ declare
     instant timestamptz := clock_timestamp();
     places tid[]; -- nobody can move the rows: they are locked
     lost tid[];
+    ended tid[];
 begin
     if worker is null or length(worker) not between 1 and 255
         or max_rows is null or max_rows not between 1 and 10000
@@ -103,12 +105,11 @@ begin
     if places is null then
         return;
     elsif lost is not null then
-        lost := rotator_internal.end_lost(lost);
-        places := array(select p.place from unnest(places) as p (place) where p.place <> all (coalesce(lost, '{}')));
+        ended := rotator_internal.end_lost(lost);
     end if;
-    lost := rotator_internal.end_empty(places);
-    if lost <> '{}' then
-        places := array(select p.place from unnest(places) as p (place) where p.place <> all (lost));
+    ended := ended || rotator_internal.end_empty(places);
+    if ended <> '{}' then
+        places := array(select p.place from unnest(places) as p (place) where p.place <> all (ended));
     end if;
 
     return query

@@ -141,8 +141,7 @@ begin
     execute $sql$
         with item as materialized (
             select
-                i.notification_id, i.secret, i.tenant, rotator_internal.mint_token() as token,
-                rotator_internal.days_until((i.secret).expiry_date, (i.tenant).time_zone) as days
+                i.notification_id, i.secret, i.tenant, rotator_internal.mint_token() as token
             from rotator_internal.summary_items($1) as i
             order by (i.secret).expiry_date, (i.secret).id
             limit 20
@@ -170,7 +169,7 @@ begin
             'items', coalesce(jsonb_agg(jsonb_build_object(
                 'secret', rotator_internal.secret_in_message(i.secret) - '{purpose,provider_ref}'::text[],
                 'expiry_local', rotator_internal.local_time((i.secret).expiry_date, (i.tenant).time_zone),
-                'days_until_expiry', i.days,
+                'days_until_expiry', rotator_internal.days_until((i.secret).expiry_date, (i.tenant).time_zone),
                 'overdue', (i.secret).expiry_date <= now(),
                 'cycle', (i.secret).cycle,
                 'link_token', i.token

@@ -60,10 +60,10 @@ begin
         select
             d.tenant_id, d.secret_id, d.place, s.cycle, s.owner_id,
             a.id as alert_id, coalesce(a.id, rotator_internal.uuid_v7()) as new_alert_id, a.state as alert_state,
-            -- After a gap several have passed: the most urgent one speaks for all.
             d.backlog and (s.expiry_date <= queue_due.as_of or e.next_event_at is null) as in_summary,
             -- A moved date had ended the alert: what was announced before is announced once more.
             coalesce(g.step, 0) + case when a.state = 'resolved' then 1 else 0 end as step,
+            -- After a gap several have passed: the most urgent one speaks for all.
             e.leads[1] as lead_time_days, e.due_at, e.next_event_at, e.leads, e.channels, e.recipients
         from unnest(due, places) as d (tenant_id, secret_id, was_due_at, backlog, place)
         cross join lateral (
