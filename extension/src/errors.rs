@@ -11,11 +11,13 @@ pub struct SqlState(pub [u8; 5]);
 
 impl SqlState {
     pub const LOOKS_LIKE_SECRET: SqlState = SqlState(*b"RT001");
+    pub const NO_TENANT: SqlState = SqlState(*b"RT002");
     pub const MASTER_KEY_UNAVAILABLE: SqlState = SqlState(*b"RT010");
     pub const NOT_AUTHENTIC: SqlState = SqlState(*b"RT011");
     pub const KEY_DESTROYED: SqlState = SqlState(*b"RT012");
     pub const KEY_EXHAUSTED: SqlState = SqlState(*b"RT013");
     pub const INVALID_PARAMETER_VALUE: SqlState = SqlState(*b"22023");
+    pub const READ_ONLY: SqlState = SqlState(*b"25006");
     pub const OUT_OF_MEMORY: SqlState = SqlState(*b"53200");
     pub const SYSTEM_ERROR: SqlState = SqlState(*b"58000");
     pub const INTERNAL_ERROR: SqlState = SqlState(*b"XX000");
@@ -44,7 +46,10 @@ pub enum Failure {
     #[error("field \"{field}\" looks like a secret value (rule {rule})")]
     LooksLikeSecret { field: String, rule: &'static str },
     #[error("the master key is not available: {problem}")]
-    MasterKeyUnavailable { problem: String },
+    MasterKeyUnavailable {
+        problem: String,
+        hint: &'static str,
+    },
     #[error("the ciphertext is not authentic")]
     NotAuthentic,
     #[error("data key {key_id} does not exist")]
@@ -55,6 +60,12 @@ pub enum Failure {
     NoActiveKey { purpose: &'static str },
     #[error("data key {key_id} has reached its limit of encryptions")]
     KeyExhausted { key_id: i64 },
+    #[error(
+        "data key {key_id} has been used too often in transactions that can't write its uses down"
+    )]
+    UncountedUses { key_id: i64 },
+    #[error("no tenant, or no role in it")]
+    NoTenant { in_claims_mode: bool },
     #[error("{problem}")]
     BadArgument { problem: String, hint: &'static str },
     #[error("out of memory")]
@@ -82,6 +93,8 @@ impl Failure {
             | Failure::KeyDestroyed { .. }
             | Failure::NoActiveKey { .. } => SqlState::KEY_DESTROYED,
             Failure::KeyExhausted { .. } => SqlState::KEY_EXHAUSTED,
+            Failure::UncountedUses { .. } => SqlState::READ_ONLY,
+            Failure::NoTenant { .. } => SqlState::NO_TENANT,
             Failure::BadArgument { .. } => SqlState::INVALID_PARAMETER_VALUE,
             Failure::OutOfMemory => SqlState::OUT_OF_MEMORY,
             Failure::NoEntropy => SqlState::SYSTEM_ERROR,
@@ -95,9 +108,6 @@ impl Failure {
         let text = match self {
             Failure::LooksLikeSecret { .. } => {
                 "rotator stores metadata only. Register a name or a reference (a path, an ARN, a vault key), never the value."
-            }
-            Failure::MasterKeyUnavailable { .. } => {
-                "Check rotator.master_key_file and the file it names: owned by the server's user, mode 0600, lines \"id:base64 of 32 bytes\". rotator.doctor() tells more."
             }
             Failure::NotAuthentic => {
                 "The value was changed, or belongs to another row, column or tenant. Restore it from a backup."
@@ -114,7 +124,19 @@ impl Failure {
             Failure::KeyExhausted { .. } => {
                 "Run rotator.rotate_key() for this tenant, then try again."
             }
-            Failure::BadArgument { hint, .. } => hint,
+            Failure::UncountedUses { .. } => {
+                "Encrypt in a new transaction that may write, on the primary server (through PostgREST: POST, not GET)."
+            }
+            // As rotator_internal.require_role words them.
+            Failure::NoTenant {
+                in_claims_mode: true,
+            } => "The token must carry the tenant claim, sub, and a role by claim or membership.",
+            Failure::NoTenant {
+                in_claims_mode: false,
+            } => {
+                "Choose one with select rotator.use_tenant('<tenant>'); a tenant admin grants roles with rotator.add_member."
+            }
+            Failure::MasterKeyUnavailable { hint, .. } | Failure::BadArgument { hint, .. } => hint,
             Failure::OutOfMemory => "Give the server more memory, or send shorter values.",
             Failure::NoEntropy => {
                 "Check that getrandom(2) works for the server's user (seccomp profile, early boot)."
@@ -171,12 +193,20 @@ mod tests {
             },
             Failure::MasterKeyUnavailable {
                 problem: "x".into(),
+                hint: "y",
             },
             Failure::NotAuthentic,
             Failure::KeyUnknown { key_id: 1 },
             Failure::KeyDestroyed { key_id: 1 },
             Failure::NoActiveKey { purpose: "data" },
             Failure::KeyExhausted { key_id: 1 },
+            Failure::UncountedUses { key_id: 1 },
+            Failure::NoTenant {
+                in_claims_mode: true,
+            },
+            Failure::NoTenant {
+                in_claims_mode: false,
+            },
             Failure::BadArgument {
                 problem: "x".into(),
                 hint: "y",

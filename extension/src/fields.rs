@@ -1,13 +1,16 @@
-//! Encrypted fields for SQL: `seal_field`, `open_field`, `try_open_field`, `blind_index`. Thin: arguments in, `crypto`
-//! and `keyring` do the work, results are written straight into the datum that PostgreSQL gets.
+//! Encrypted fields for SQL: `seal_field`, `open_field`, `try_open_field`, `reseal_field`, `blind_index`. Thin: arguments
+//! in, `crypto` and `keyring` do the work, results are written straight into the datum that PostgreSQL gets. [`seal`],
+//! [`open`] and [`reseal`] serve the host's values (`values`) as well.
+
+use zeroize::Zeroizing;
 
 use crate::boundary::{Call, Outcome, bytea, bytea_filled, native_function, text_filled};
-use crate::crypto::aead::{Envelope, NotAuthentic, OVERHEAD, Place, seal_into};
+use crate::crypto::aead::{Domain, Envelope, NotAuthentic, OVERHEAD, Place, seal_into};
 use crate::crypto::blind_index;
 use crate::errors::Failure;
 use crate::keyring::Purpose;
 use crate::keyring::cache::Material;
-use crate::keyring::native::{active_key, draw_random, with_key};
+use crate::keyring::native::{active_key, draw_random, reserve_uses, with_key};
 
 impl From<NotAuthentic> for Failure {
     fn from(_: NotAuthentic) -> Failure {
@@ -23,16 +26,17 @@ const WRONG_KIND: Failure = Failure::Internal {
 #[inline]
 fn place<'a>(call: &Call<'a>) -> Place<'a> {
     Place {
+        domain: Domain::FIELD,
         tenant: call.uuid(0),
         label: call.utf8(1),
-        row_id: call.uuid(2),
+        row: call.uuid(2),
     }
 }
 
+/// The plaintext as `text`.
 #[inline]
-fn open(call: &Call<'_>) -> Outcome {
-    let place = place(call);
-    let envelope = Envelope::parse(call.bytes(3))?;
+pub fn open(place: Place<'_>, ciphertext: &[u8]) -> Outcome {
+    let envelope = Envelope::parse(ciphertext)?;
     with_key(envelope.key_id(), place.tenant, Purpose::Data, |entry| {
         let Material::Data(cipher) = &entry.material else {
             return Err(WRONG_KIND);
@@ -43,36 +47,83 @@ fn open(call: &Call<'_>) -> Outcome {
     })
 }
 
-native_function!(open_field, open);
-
-native_function!(try_open_field, |call| {
-    match open(call) {
-        Err(Failure::NotAuthentic | Failure::KeyUnknown { .. } | Failure::KeyDestroyed { .. }) => {
-            Ok(None)
-        }
-        outcome => outcome,
-    }
-});
-
-native_function!(seal_field, |call| {
-    let place = place(call);
-    let plaintext = call.utf8(3);
-    let key_id = active_key(place.tenant, Purpose::Data)?;
-    let nonce = draw_random()?;
-    with_key(key_id, place.tenant, Purpose::Data, |entry| {
-        if !entry.count_sealed() {
-            return Err(Failure::KeyExhausted { key_id });
-        }
+/// The plaintext in memory of ours, which is wiped when dropped.
+pub fn open_here(place: Place<'_>, envelope: &Envelope<'_>) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut plaintext = Zeroizing::new(Vec::new());
+    plaintext
+        .try_reserve_exact(envelope.len())
+        .map_err(|_| Failure::OutOfMemory)?;
+    plaintext.resize(envelope.len(), 0);
+    with_key(envelope.key_id(), place.tenant, Purpose::Data, |entry| {
         let Material::Data(cipher) = &entry.material else {
             return Err(WRONG_KIND);
         };
-        bytea_filled(plaintext.len() + OVERHEAD, |envelope| {
-            Ok(seal_into(
-                cipher, key_id, &nonce, place, plaintext, envelope,
-            )?)
-        })
-    })
+        Ok(envelope.open_into(cipher, place, &mut plaintext)?)
+    })?;
+    Ok(plaintext)
+}
+
+/// A new ciphertext under the tenant's active key.
+#[inline]
+pub fn seal(place: Place<'_>, plaintext: &[u8]) -> Outcome {
+    let key_id = active_key(place.tenant, Purpose::Data)?;
+    let nonce = draw_random()?;
+    loop {
+        let sealed = with_key(key_id, place.tenant, Purpose::Data, |entry| {
+            if !entry.uses.count() {
+                return Ok(None);
+            }
+            let Material::Data(cipher) = &entry.material else {
+                return Err(WRONG_KIND);
+            };
+            bytea_filled(plaintext.len() + OVERHEAD, |envelope| {
+                Ok(seal_into(
+                    cipher, key_id, &nonce, place, plaintext, envelope,
+                )?)
+            })
+        })?;
+        if sealed.is_some() {
+            return Ok(sealed);
+        }
+        reserve_uses(key_id, place.tenant)?;
+    }
+}
+
+/// The same plaintext under the active key. What is under it already is given back as it is; NULL when it can't be
+/// opened, so that one ciphertext doesn't hold up a batch.
+pub fn reseal(place: Place<'_>, call: &Call<'_>, argument: usize) -> Outcome {
+    let Ok(envelope) = Envelope::parse(call.bytes(argument)) else {
+        return Ok(None);
+    };
+    if envelope.key_id() == active_key(place.tenant, Purpose::Data)? {
+        return Ok(Some(call.datum(argument)));
+    }
+    match opened_or_none(open_here(place, &envelope))? {
+        Some(plaintext) => seal(place, &plaintext),
+        None => Ok(None),
+    }
+}
+
+/// `None` instead of the failures that are the ciphertext's own.
+pub fn opened_or_none<T>(opened: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match opened {
+        Ok(opened) => Ok(Some(opened)),
+        Err(Failure::NotAuthentic | Failure::KeyUnknown { .. } | Failure::KeyDestroyed { .. }) => {
+            Ok(None)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+native_function!(open_field, |call| open(place(call), call.bytes(3)));
+
+native_function!(try_open_field, |call| {
+    Ok(opened_or_none(open(place(call), call.bytes(3)))?.flatten())
 });
+
+native_function!(seal_field, |call| seal(place(call), call.utf8(3)));
+
+native_function!(reseal_field, |call| reseal(place(call), call, 3));
 
 native_function!(blind_index, |call| {
     let (tenant, label, value) = (call.uuid(0), call.utf8(1), call.text(2));

@@ -12,6 +12,8 @@ use crate::session::native as session;
 
 pub static MASTER_KEY_FILE: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c""));
+pub static MASTER_KEY_COMMAND: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c""));
 pub static TRUSTED_AUTHENTICATORS: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c""));
 pub static TENANT_CLAIM: GucSetting<Option<CString>> =
@@ -35,6 +37,14 @@ pub fn define() {
         c"File with the master keys: lines \"id:base64 of 32 bytes\".",
         c"The first line wraps new data keys, all lines unwrap. Only the server's user may be able to read it.",
         &MASTER_KEY_FILE,
+        GucContext::Sighup,
+        hidden,
+    );
+    GucRegistry::define_string_guc(
+        c"rotator.master_key_command",
+        c"Command that prints the master keys, instead of a file: an absolute path and its arguments.",
+        c"Run without a shell, for at most 10 seconds; its output is like the file's.",
+        &MASTER_KEY_COMMAND,
         GucContext::Sighup,
         hidden,
     );

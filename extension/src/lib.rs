@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`crypto`] | envelopes, key wrapping, blind indexes, random blocks (pure) |
 //! | [`keyring`] | master keys, the cache of unwrapped data keys, loading a wrapped key |
-//! | [`fields`] | `seal_field`, `open_field`, `try_open_field`, `blind_index` |
+//! | [`fields`] | `seal_field`, `open_field`, `try_open_field`, `reseal_field`, `blind_index` |
+//! | [`values`] | `encrypt`, `decrypt` and what re-encrypts the host's columns |
 //! | [`claims`] | verified claims of a request, read strictly |
 //! | [`session`] | the tenant a backend is bound to |
 //! | [`guard`] | refusing values that look like secrets |
@@ -31,6 +32,8 @@ mod fields;
 mod gucs;
 #[cfg(feature = "postgres")]
 mod library;
+#[cfg(feature = "postgres")]
+mod values;
 
 #[cfg(feature = "postgres")]
 pgrx::pg_module_magic!();
@@ -44,8 +47,9 @@ pgrx::pg_module_magic!();
 pub extern "C-unwind" fn _PG_init() {
     gucs::define();
     keyring::native::register_transaction_callbacks();
+    keyring::sources::register_transaction_callbacks();
     session::known::register_callbacks();
     if library::note_loading() {
-        keyring::native::preload();
+        keyring::sources::preload();
     }
 }

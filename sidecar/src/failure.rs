@@ -28,11 +28,12 @@ pub enum Exit {
     Config = 4,
     /// The address to serve on can't be bound: port in use, or not ours.
     Listen = 5,
-    /// The database can't be reached (commands; `serve` waits instead).
+    /// The database, or AWS KMS, can't be reached (commands; `serve` waits instead).
     Unreachable = 6,
     /// An import left out some rows; all others went in.
     Partial = 7,
-    /// A second signal cut the drain short. 128 + SIGINT, as a shell reports it.
+    /// Stopped by a signal before it was done: a command between two batches, `serve` by a second one while it drained.
+    /// 128 + SIGINT, as a shell reports it.
     Aborted = 130,
 }
 

@@ -10,6 +10,7 @@
 //! - [`http`]: the pages behind a notification's link, and the health probes
 //! - [`cli`]: every other command
 //! - [`import`]: CSV, JSON and certificates into items for `rotator.import_secrets`
+//! - [`kms`]: master keys that only AWS KMS can open
 //! - [`failure`]: how a command ends: one message, one hint, one exit code
 //! - [`logging`]: text on a terminal, JSON elsewhere
 //!
@@ -24,6 +25,7 @@ pub mod delivery;
 pub mod failure;
 pub mod http;
 pub mod import;
+pub mod kms;
 pub mod logging;
 pub mod serve;
 

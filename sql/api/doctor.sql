@@ -42,6 +42,9 @@ declare
     server integer := current_setting('server_version_num')::integer;
     minimum integer := case server / 10000 when 15 then 150018 when 16 then 160014 when 17 then 170010 when 18 then 180004 end;
     uncovered bigint;
+    runs record;
+    overdue bigint;
+    near_limit bigint;
     shown text;
 begin
     -- A file in good form can still be the wrong one.
@@ -72,9 +75,49 @@ begin
 
     check_name := 'master key';
     ok := master_problem is null;
-    detail := coalesce(master_problem, format('wraps with %s',
-        case when master_problem is null then rotator_internal.wrapping_master_key_id() end));
-    fix := 'Point rotator.master_key_file at a file from `rotator keys new-master`, owned by the server''s user, mode 0600; then select pg_reload_conf();';
+    detail := coalesce(master_problem, format('wraps with %s, from the %s',
+        case when master_problem is null then rotator_internal.wrapping_master_key_id() end, rotator_internal.master_key_source()));
+    fix := 'Point rotator.master_key_file at a file from `rotator keys new-master`, owned by the server''s user, mode 0600, outside the '
+        'data directory, or rotator.master_key_command at a command that prints one; then select pg_reload_conf();';
+    return next;
+
+    shown := case when master_problem is null then rotator_internal.keys_to_rewrap() else 'not known without the master key' end;
+    check_name := 'master key wrapping';
+    ok := shown is null;
+    detail := coalesce(shown, 'every data key is wrapped by the newest master key');
+    fix := 'select rotator.rewrap_keys(); and only then take an older master key away. One that is missing must come back first.';
+    return next;
+
+    select
+        count(*) filter (where r.status = 'failed') as failed,
+        count(*) filter (where r.status = 'running' and r.progressed_at < clock_timestamp() - interval '1 hour') as stalled,
+        min(coalesce(r.error, 'no progress since ' || r.progressed_at)) as example
+    into runs
+    from rotator_internal.key_rotation as r
+    join rotator_internal.encryption_key as k on k.tenant_id = r.tenant_id and k.id = r.to_key and k.status = 'active'
+    where r.status = 'failed'
+        or (r.status = 'running' and r.progressed_at < clock_timestamp() - interval '1 hour');
+    select count(*) into overdue
+    from rotator_internal.key_schedule as s
+    where s.last_error is not null or s.next_at < clock_timestamp() - interval '1 hour';
+    check_name := 'key rotation';
+    ok := runs.failed + runs.stalled + overdue = 0;
+    detail := format('%s failed, %s stalled, %s overdue%s', runs.failed, runs.stalled, overdue, ': ' || runs.example);
+    fix := 'select * from rotator.key_rotations; mend what error says, then rotator.retry_key_rotation(id). Overdue ones begin with the next tick.';
+    return next;
+
+    select count(*) into near_limit
+    from (
+        select
+        from rotator_internal.key_use as u
+        join rotator_internal.encryption_key as k on k.tenant_id = u.tenant_id and k.id = u.key_id and k.status = 'active'
+        group by k.id
+        having sum(u.uses) >= 2147483648
+    ) as much_used;
+    check_name := 'key uses';
+    ok := near_limit = 0;
+    detail := format('%s data keys have encrypted 2^31 times or more', near_limit);
+    fix := 'The next tick replaces them; rotator.rotate_key() does at once. At 2^32 they refuse (RT013).';
     return next;
 
     check_name := 'server version';

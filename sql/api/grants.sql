@@ -7,12 +7,17 @@
 do $ownership$
 declare
     thing record;
+    -- Functions that touch the host's tables: see api/encrypted_column.sql.
+    host constant text[] := array['walk_host_column', 'host_rows_using_key', 'count_unreadable', 'check_host_column'];
     -- Functions that must see more than one tenant, or decide which tenant it is.
     engine constant text[] := array[
         'identity', 'current_tenant', 'current_actor', 'current_member_role', 'current_time_zone', 'use_tenant',
-        'create_tenant', 'add_member', 'remove_member', 'rotate_key',
+        'create_tenant', 'add_member', 'remove_member',
+        'rotate_key', 'rotate_all_keys', 'rollback_key_rotation', 'retry_key_rotation', 'retire_key', 'destroy_key',
+        'set_key_schedule', 'offboard_tenant', 'rows_using_key', 'reencrypt_step', 'change_encrypted_column',
         'tick', 'claim_notifications', 'complete_notification', 'complete_notifications', 'fail_notification',
-        'release_notifications', 'redeem_link', 'engine_status', 'doctor'];
+        'release_notifications', 'redeem_link', 'engine_status', 'doctor', 'rewrap_keys', 'reload_master_key', 'keys_to_rewrap',
+        'reserve_uses'];
 begin
     for thing in
         select c.oid::pg_catalog.regclass as name
@@ -27,7 +32,11 @@ begin
     for thing in
         select
             p.oid::pg_catalog.regprocedure as name,
-            case when p.proname operator(pg_catalog.=) any (engine) then 'rotator_engine' else 'rotator_owner' end as owner
+            case
+                when p.proname operator(pg_catalog.=) any (engine) then 'rotator_engine'
+                when p.proname operator(pg_catalog.=) any (host) then 'rotator_host'
+                else 'rotator_owner'
+            end as owner
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_language as l on l.oid operator(pg_catalog.=) p.prolang
         where p.pronamespace operator(pg_catalog.=) any (
@@ -94,7 +103,7 @@ to public;
 grant select, insert, update, delete on rotator.secrets to rotator_user;
 grant select on
     rotator.alerts, rotator.audit_log, rotator.contacts, rotator.encryption_keys, rotator.notification_policies,
-    rotator.notifications, rotator.overview
+    rotator.notifications, rotator.overview, rotator.key_rotations, rotator.key_schedules
 to rotator_user;
 grant select on
     rotator_internal.alert, rotator_internal.audit_event, rotator_internal.contact, rotator_internal.notification,
@@ -103,8 +112,12 @@ to rotator_user;
 grant select (tenant_id, time_zone) on rotator_internal.tenant to rotator_user;
 grant select (tenant_id, id, purpose, version, status, created_at, activated_at, retired_at, destroyed_at)
     on rotator_internal.encryption_key to rotator_user;
+grant select on
+    rotator_internal.key_rotation, rotator_internal.reencryption, rotator_internal.key_schedule, rotator_internal.key_use
+to rotator_user;
 grant execute on function
-    rotator_internal.open_field(uuid, text, uuid, bytea), rotator_internal.recipient_hint(text, text)
+    rotator_internal.open_field(uuid, text, uuid, bytea), rotator_internal.recipient_hint(text, text),
+    rotator_internal.rows_using_key(uuid, bigint)
 to rotator_user;
 grant execute on function
     rotator.register_secret(
@@ -120,20 +133,49 @@ grant execute on function
     rotator.test_notification(text, text),
     rotator.add_member(text, text, text),
     rotator.remove_member(text, text),
-    rotator.rotate_key(text, text)
+    rotator.rotate_key(text, text),
+    rotator.rollback_key_rotation(bigint),
+    rotator.retry_key_rotation(bigint),
+    rotator.retire_key(integer, text),
+    rotator.destroy_key(integer, text, text),
+    rotator.set_key_schedule(interval, text)
 to rotator_user;
+
+grant execute on function rotator.encrypt(text, text, text), rotator.decrypt(bytea, text, text) to rotator_user;
+
+-- Re-encryption of the host's columns: what touches its tables runs as rotator_host.
+grant usage on schema rotator_internal to rotator_host;
+grant execute on function
+    rotator_internal.reseal_value(uuid, text, text, bytea),
+    rotator_internal.value_opens(uuid, text, text, bytea),
+    rotator_internal.ciphertext_key(bytea),
+    rotator_internal.walk_statement(text, text, text, text, text[], text[], boolean, boolean, boolean),
+    rotator_internal.host_table(rotator_internal.encrypted_column),
+    rotator_internal.host_tenant_condition(rotator_internal.encrypted_column, regclass, text),
+    rotator_internal.type_of_column(regclass, name),
+    rotator_internal.refuse(text, text, text)
+to rotator_host;
 
 -- Operators: everything a member may, in the tenant they use, and what is above tenants.
 grant rotator_user to rotator_admin;
 grant execute on function
     rotator.create_tenant(text, text, text),
+    rotator.offboard_tenant(text, text),
+    rotator.rotate_all_keys(text),
+    rotator.reencrypt_step(integer),
+    rotator.register_encrypted_column(regclass, name, text, name, name),
+    rotator.unregister_encrypted_column(text, name),
     rotator.tick(timestamptz, integer),
     rotator.enable_schedule(text),
     rotator.disable_schedule(),
     rotator.engine_status(),
-    rotator.doctor()
+    rotator.doctor(),
+    rotator.rewrap_keys(),
+    rotator.reload_master_key()
 to rotator_admin;
 grant execute on procedure rotator.run_tick() to rotator_admin;
+grant select, insert, delete on rotator.encrypted_columns to rotator_admin;
+grant select on rotator_internal.encrypted_column to rotator_admin;
 
 -- Auditors: the log of all tenants, nothing else.
 grant select on rotator.audit_log to rotator_auditor;
@@ -142,6 +184,7 @@ grant select on rotator_internal.audit_event to rotator_auditor;
 -- The sidecar: the queue and the links, nothing else.
 grant execute on function
     rotator.tick(timestamptz, integer),
+    rotator.reencrypt_step(integer),
     rotator.claim_notifications(text, integer, interval),
     rotator.complete_notification(uuid, uuid, text),
     rotator.complete_notifications(jsonb),

@@ -202,6 +202,11 @@ begin
             'use_tenant is not for a trusted authenticator: its tenant comes from the claims',
             'Set the tenant claim in the token, or connect as another login role.');
     end if;
+    -- A trigger runs with whoever changes its table: it must not choose for him.
+    if pg_trigger_depth() > 0 then
+        perform rotator_internal.refuse(
+            '42501', 'use_tenant is not for triggers', 'Choose the tenant in the session, before the statement that fires the trigger.');
+    end if;
     -- One answer for "unknown" and "not yours", so that nobody can try out names.
     if chosen is null or not (
         rotator_internal.is_operator()

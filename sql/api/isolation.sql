@@ -69,3 +69,9 @@ create policy read_all on rotator_internal.encryption_key for select to rotator_
 
 create policy read_all on rotator_internal.key_rotation for select to rotator_admin
     using (true);
+
+create policy read_all on rotator_internal.reencryption for select to rotator_admin
+    using (true);
+
+create policy read_all on rotator_internal.key_use for select to rotator_admin
+    using (true);

@@ -41,6 +41,34 @@ create or replace function rotator_internal.try_open_field(tenant uuid, label te
   language c stable strict parallel safe
   as 'MODULE_PATHNAME', 'try_open_field_wrapper';
 
+create or replace function rotator_internal.reseal_field(tenant uuid, label text, row_id uuid, ciphertext bytea) returns bytea
+  language c volatile strict parallel unsafe
+  as 'MODULE_PATHNAME', 'reseal_field_wrapper';
+
+create or replace function rotator.encrypt(plaintext text, label text, row_key text) returns bytea
+  language c volatile strict parallel unsafe
+  as 'MODULE_PATHNAME', 'encrypt_wrapper';
+
+create or replace function rotator.decrypt(ciphertext bytea, label text, row_key text) returns text
+  language c stable strict parallel restricted
+  as 'MODULE_PATHNAME', 'decrypt_wrapper';
+
+create or replace function rotator_internal.reseal_value(tenant uuid, label text, row_key text, ciphertext bytea) returns bytea
+  language c volatile strict parallel unsafe
+  as 'MODULE_PATHNAME', 'reseal_value_wrapper';
+
+create or replace function rotator_internal.value_opens(tenant uuid, label text, row_key text, ciphertext bytea) returns boolean
+  language c stable strict parallel restricted
+  as 'MODULE_PATHNAME', 'value_opens_wrapper';
+
+create or replace function rotator_internal.ciphertext_key(ciphertext bytea) returns bigint
+  language c immutable strict parallel safe
+  as 'MODULE_PATHNAME', 'ciphertext_key_wrapper';
+
+create or replace function rotator_internal.forget_active_keys() returns trigger
+  language c volatile strict parallel unsafe
+  as 'MODULE_PATHNAME', 'forget_active_keys_wrapper';
+
 create or replace function rotator_internal.blind_index(tenant uuid, label text, value text) returns bytea
   language c stable strict parallel restricted
   as 'MODULE_PATHNAME', 'blind_index_wrapper';
@@ -49,6 +77,24 @@ create or replace function rotator_internal.make_key(tenant uuid, key_id bigint,
     out wrapped_key bytea, out master_key_id text, out check_value bytea) returns record
   language c volatile strict parallel unsafe
   as 'MODULE_PATHNAME', 'make_key_wrapper';
+
+create or replace function rotator_internal.rewrap_key(
+    tenant uuid, key_id bigint, purpose text, old_wrapped_key bytea, old_master_key_id text, check_value bytea,
+    out wrapped_key bytea, out master_key_id text) returns record
+  language c volatile strict parallel unsafe
+  as 'MODULE_PATHNAME', 'rewrap_key_wrapper';
+
+create or replace function rotator_internal.load_master_keys() returns text
+  language c volatile strict parallel unsafe
+  as 'MODULE_PATHNAME', 'load_master_keys_wrapper';
+
+create or replace function rotator_internal.master_key_ids() returns text
+  language c volatile strict parallel restricted
+  as 'MODULE_PATHNAME', 'master_key_ids_wrapper';
+
+create or replace function rotator_internal.master_key_source() returns text
+  language c volatile strict parallel restricted
+  as 'MODULE_PATHNAME', 'master_key_source_wrapper';
 
 create or replace function rotator_internal.master_key_status() returns text
   language c volatile strict parallel safe
@@ -107,10 +153,34 @@ comment on function rotator_internal.open_field(uuid, text, uuid, bytea) is
     'Decrypts a field of this row; RT011 when it isn''t authentic, RT012 when its key is gone.';
 comment on function rotator_internal.try_open_field(uuid, text, uuid, bytea) is
     'As open_field, but null for a ciphertext that can''t be opened, so that one doesn''t hold up many.';
+comment on function rotator_internal.reseal_field(uuid, text, uuid, bytea) is
+    'The same plaintext under the active data key; a ciphertext that is under it already as it is; null for one that can''t be opened.';
+comment on function rotator.encrypt(text, text, text) is
+    'Encrypts a value of the application''s own under the current tenant''s active data key. It is bound to the label, a '
+    'constant that names the column, and to the row key, the text of the row''s key: only with both does it decrypt. '
+    'Errors: RT002 without a tenant, 22023 for a label or row key that is empty or too long, RT010, RT013.';
+comment on function rotator.decrypt(bytea, text, text) is
+    'The plaintext of what rotator.encrypt() gave for the same tenant, label and row key. Errors: RT002 without a tenant, '
+    'RT010, RT011 when it was changed or belongs elsewhere, RT012 when its key is gone.';
+comment on function rotator_internal.reseal_value(uuid, text, text, bytea) is 'As reseal_field, for a value of rotator.encrypt().';
+comment on function rotator_internal.value_opens(uuid, text, text, bytea) is
+    'Whether this is a value of rotator.encrypt() for this tenant, label and row key.';
+comment on function rotator_internal.ciphertext_key(bytea) is
+    'Id of the data key that a ciphertext names, not checked; null for what is no ciphertext. Reads its first bytes only.';
+comment on function rotator_internal.forget_active_keys() is
+    'A trigger: keys changed, so which one is active is asked anew in this transaction too.';
 comment on function rotator_internal.blind_index(uuid, text, text) is
     'A keyed hash of the normalised value: equal values are found without being decrypted.';
 comment on function rotator_internal.make_key(uuid, bigint, text) is 'A fresh key, wrapped by the first master key.';
-comment on function rotator_internal.master_key_status() is 'Null when the master keys load, else what is wrong; never a byte of them.';
+comment on function rotator_internal.rewrap_key(uuid, bigint, text, bytea, text, bytea) is
+    'The same key under the first of the master keys that load_master_keys() found; RT010 when none of them opens it.';
+comment on function rotator_internal.load_master_keys() is
+    'Reads the master keys now; the id of the one that wraps. RT010 when they can''t be read.';
+comment on function rotator_internal.master_key_ids() is
+    'Ids of the master keys held, the one that wraps first, with blanks between; null when none are.';
+comment on function rotator_internal.master_key_source() is 'file or command: where the master keys held came from; null when none are.';
+comment on function rotator_internal.master_key_status() is
+    'Null when the master keys load and open what was made before, else what is wrong; never a byte of them.';
 comment on function rotator_internal.wrapping_master_key_id() is 'The master key that wraps new data keys; RT010 when there is none.';
 comment on function rotator_internal.bind_tenant(uuid, boolean) is 'Binds this session, or its transaction, to a tenant.';
 comment on function rotator_internal.bound_tenant() is 'The tenant this session is bound to, if nobody tampered with the binding.';

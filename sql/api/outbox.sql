@@ -140,6 +140,7 @@ begin
         case (l.row).kind
             when 'test' then rotator_internal.test_message(l.row)
             when 'summary' then rotator_internal.summary_message(l.row, claim_notifications.worker)
+            when 'key_rotation' then rotator_internal.key_rotation_message(l.row)
             else m.message
         end,
         (l.row).attempts,
@@ -225,12 +226,14 @@ select
     n.attempts,
     n.last_error,
     n.provider_message_id,
-    n.fallback_of
+    n.fallback_of,
+    n.rotation_id
 from rotator_internal.notification as n
 join rotator_internal.recipient as r on r.tenant_id = n.tenant_id and r.id = n.recipient_id
 where n.tenant_id = (select rotator.current_tenant());
 
 comment on view rotator.notifications is 'What is queued, was sent, or could not be sent, and why.';
 comment on column rotator.notifications.due_at is 'The instant the rule asked for.';
+comment on column rotator.notifications.rotation_id is 'The key rotation that it is about, if it is about one.';
 comment on column rotator.notifications.state is
     'queued, leased (being sent), retry, sent, dead (given up), cancelled, deferred, merged or suppressed.';

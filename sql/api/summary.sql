@@ -110,8 +110,11 @@ declare
     empty tid[] := array(
         select n.ctid
         from rotator_internal.notification as n
-        where n.ctid = any (places) and n.kind = 'summary'
-          and not exists (select from rotator_internal.summary_items(n.id)));
+        where n.ctid = any (places) and case n.kind
+            when 'summary' then not exists (select from rotator_internal.summary_items(n.id))
+            when 'key_rotation' then rotator_internal.key_alert_is_over(n)
+            else false
+        end);
 begin
     if empty <> '{}' then
         with ended as (
@@ -129,7 +132,8 @@ end
 $$;
 
 comment on function rotator_internal.end_empty(tid[]) is
-    'Cancels those of these locked rows that are summaries of nothing that is still to be done; returns their places.';
+    'Cancels those of these locked rows that are summaries of nothing that is still to be done, or about a key rotation that '
+    'was put right; returns their places.';
 
 create or replace function rotator_internal.summary_message(n rotator_internal.notification, worker text) returns jsonb
 language plpgsql

@@ -32,6 +32,8 @@ begin
 
     perform rotator_internal.add_key(made, 'data');
     perform rotator_internal.add_key(made, 'index');
+    insert into rotator_internal.key_schedule (tenant_id, every, next_at)
+    values (made, interval '90 days', clock_timestamp() + interval '90 days');
     insert into rotator_internal.notification_policy (tenant_id, lead_time_days)
     values (made, 14), (made, 7), (made, 1);
     perform rotator_internal.record_event(
@@ -42,7 +44,7 @@ end
 $$;
 
 comment on function rotator.create_tenant(text, text, text) is
-    'Creates a tenant with its own data keys and reminders 14, 7 and 1 days before, and returns its id. time_zone is an '
+    'Creates a tenant with its own data keys, replaced every 90 days, and reminders 14, 7 and 1 days before, and returns its id. time_zone is an '
     'IANA name. For rotator_admin. Errors: 22023 bad argument, 23505 slug taken, RT010 no master key.';
 
 create or replace function rotator_internal.check_time_zone(zone text) returns void

@@ -217,6 +217,7 @@ declare
     places tid[]; -- nobody can move the rows: they are locked
     result jsonb := '{"alerts_opened": 0, "queued": 0}';
     queued integer := 0;
+    keys_rotated integer;
 begin
     if as_of is null or max_rows is null or max_rows not between 1 and 100000 then
         perform rotator_internal.refuse(
@@ -247,10 +248,15 @@ begin
         queued := rotator_internal.gather_summaries(as_of);
     end if;
 
+    keys_rotated := rotator_internal.rotate_due_keys(as_of, 100);
+    perform rotator_internal.report_stalled_runs();
+    perform rotator_internal.fold_uses(10000);
+
     result := result || jsonb_build_object(
+        'keys_rotated', keys_rotated,
         'queued', (result ->> 'queued')::integer + queued,
         'due', coalesce(cardinality(due), 0),
-        'more', coalesce(cardinality(due), 0) >= max_rows);
+        'more', coalesce(cardinality(due), 0) >= max_rows or keys_rotated >= 100);
     insert into rotator_internal.heartbeat (last_tick_at) values (clock_timestamp())
     on conflict (only_row) do update set last_tick_at = excluded.last_tick_at;
 
@@ -272,17 +278,37 @@ create or replace procedure rotator.run_tick()
 language plpgsql
 as $$
 declare
-    started pg_catalog.timestamptz := pg_catalog.clock_timestamp();
+    until constant pg_catalog.timestamptz :=
+        pg_catalog.clock_timestamp() operator(pg_catalog.+) pg_catalog.make_interval(secs => 50);
+    began pg_catalog.timestamptz;
     result pg_catalog.jsonb;
 begin
     loop
         result := rotator.tick();
         commit;
         exit when not (result operator(pg_catalog.->>) 'more')::pg_catalog.bool
-            or pg_catalog.clock_timestamp() operator(pg_catalog.>) (started operator(pg_catalog.+) pg_catalog.make_interval(secs => 50));
+            or pg_catalog.clock_timestamp() operator(pg_catalog.>) until;
+    end loop;
+
+    -- Re-encryption has time: a tenth of it goes to work, so that nobody notices.
+    loop
+        began := pg_catalog.clock_timestamp();
+        exit when began operator(pg_catalog.>) until;
+        result := rotator.reencrypt_step(250);
+        commit;
+        exit when (result operator(pg_catalog.->>) 'remaining')::pg_catalog.int8 operator(pg_catalog.=) 0;
+        perform pg_catalog.pg_sleep(
+            case
+                when (result operator(pg_catalog.->>) 'done')::pg_catalog.int8 operator(pg_catalog.=) 0
+                    and (result operator(pg_catalog.->>) 'waiting')::pg_catalog.int8 operator(pg_catalog.>) 0 then 1
+                else 9 operator(pg_catalog.*) pg_catalog.date_part(
+                    'epoch', pg_catalog.clock_timestamp() operator(pg_catalog.-) began)
+            end);
+        commit;
     end loop;
 end
 $$;
 
 comment on procedure rotator.run_tick() is
-    'Ticks until nothing more is due, at most 50 seconds, with a commit after each step. What pg_cron runs each minute.';
+    'Ticks until nothing more is due, then re-encrypts what rotations have left to do, unhurried, with a commit after each '
+    'step; at most 50 seconds. What pg_cron runs each minute.';

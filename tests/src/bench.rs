@@ -107,12 +107,40 @@ pub fn percentile(values: &mut [f64], percent: f64) -> f64 {
 
 /// Seconds of CPU that the backend of this session spends on the statement.
 pub async fn cpu_seconds(client: &Client, backend: i32, sql: &str) -> Result<f64> {
-    let before = on_cpu(backend)?;
+    let watch = Stopwatch::start(backend)?;
     client
         .batch_execute(sql)
         .await
         .with_context(|| sql.to_owned())?;
-    Ok((on_cpu(backend)? - before).as_secs_f64())
+    Ok(watch.read()?.1)
+}
+
+/// Two clocks of one stretch of work: the wall's, and the CPU time of a backend.
+pub struct Stopwatch {
+    backend: i32,
+    begun: Instant,
+    before: Duration,
+}
+
+impl Stopwatch {
+    pub fn start(backend: i32) -> Result<Self> {
+        Ok(Self {
+            backend,
+            before: on_cpu(backend)?,
+            begun: Instant::now(),
+        })
+    }
+
+    /// Seconds so far.
+    pub fn wall(&self) -> f64 {
+        self.begun.elapsed().as_secs_f64()
+    }
+
+    /// Seconds so far: by the wall, on the CPU.
+    pub fn read(&self) -> Result<(f64, f64)> {
+        let wall = self.wall();
+        Ok((wall, (on_cpu(self.backend)? - self.before).as_secs_f64()))
+    }
 }
 
 /// Seconds until the statement's result is here.

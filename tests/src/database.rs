@@ -72,6 +72,11 @@ impl TestDb {
         Self::create(Arc::new(Cluster::shared()?), unique("bare"), None).await
     }
 
+    /// The same in a cluster that the test started.
+    pub async fn bare_in(cluster: Arc<Cluster>) -> Result<Self> {
+        Self::create(cluster, unique("bare"), None).await
+    }
+
     /// A copy, in the shared cluster, of a database that nobody is connected to.
     pub async fn copy_of(database: &str) -> Result<Self> {
         Self::create(Arc::new(Cluster::shared()?), unique("copy"), Some(database)).await

@@ -1,16 +1,20 @@
 //! The harness of the behaviour tests: a throwaway PostgreSQL, the real sidecar, and peers on loopback.
 //!
 //! [`cluster`] runs servers through `scripts/private_pg.sh`; [`database`] gives each test a database of its own, copied
-//! from a template; [`sidecar`] starts the real `rotator` binary; [`slack`], [`smtp`] and [`vendor`] (anything with an
-//! HTTP API) are the far ends, which record what they got and fail on demand; [`patience`] waits for events. The tests
-//! themselves, one module a behaviour, are in `tests/behaviour/`. `make test` runs them all; while developing,
-//! `scripts/dev-cluster.sh` once and then `cargo test --release -p rotator-tests NAME`.
+//! from a template; [`sidecar`] starts the real `rotator` binary, [`terminal`] at a terminal; [`slack`], [`smtp`], [`kms`] and
+//! [`vendor`] (anything with an HTTP API) are the far ends, which record what they got and fail on demand; [`crash`] kills
+//! servers, [`chance`] draws moments that can be had again, [`patience`] waits for events. The tests themselves, one
+//! module a behaviour, are in `tests/behaviour/`. `make test` runs them all; while developing, `scripts/dev-cluster.sh`
+//! once and then `cargo test --release -p rotator-tests NAME`.
 
 pub mod bench;
 pub mod certificates;
+pub mod chance;
 pub mod cluster;
+pub mod crash;
 pub mod database;
 pub mod exposition;
+pub mod kms;
 pub mod patience;
 pub mod pooler;
 pub mod scratch;
@@ -18,8 +22,10 @@ pub mod sidecar;
 pub mod slack;
 pub mod smtp;
 pub mod standby;
+pub mod terminal;
 pub mod vendor;
 
+pub use chance::Chance;
 pub use cluster::{Cluster, Options};
 pub use database::{Role, TestDb, refused, scalar, settled};
 pub use patience::{eventually, until};

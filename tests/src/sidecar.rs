@@ -15,6 +15,7 @@ use crate::cluster::show_tail;
 use crate::database::{Role, TestDb};
 use crate::patience::eventually;
 use crate::scratch::{Scratch, release_folder};
+use crate::terminal::Terminal;
 
 const READY: Duration = Duration::from_secs(20);
 const DRAINED: Duration = Duration::from_secs(30);
@@ -222,6 +223,11 @@ impl Cli {
             stdout: String::from_utf8(output.stdout)?,
             stderr: String::from_utf8(output.stderr)?,
         })
+    }
+
+    /// At a terminal, going on while the test looks and types.
+    pub fn at_terminal(self) -> Result<Terminal> {
+        Terminal::start(self.command, self.folder)
     }
 
     /// As [`Cli::run`], expecting success: what it printed on standard output.

@@ -8,7 +8,9 @@
 mod report;
 mod value;
 
-pub use value::{Call, bytea, bytea_filled, record, text, text_array, text_filled, uuid};
+pub use value::{
+    Call, boolean, bytea, bytea_filled, int8, record, text, text_array, text_filled, uuid,
+};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -51,6 +51,11 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// The argument as it came.
+    pub fn datum(&self, index: usize) -> pg_sys::Datum {
+        self.argument(index).value
+    }
+
     #[inline]
     pub fn is_null(&self, index: usize) -> bool {
         self.argument(index).isnull
@@ -78,7 +83,7 @@ impl<'a> Call<'a> {
     }
 
     /// The bytes of a `bytea`, or of a `text` in the server's encoding.
-    #[inline]
+    #[inline(always)]
     pub fn bytes(&self, index: usize) -> &'a [u8] {
         // SAFETY: a varlena datum; detoasting gives it back unchanged unless compressed or out of line, else a copy in
         // the context of this call, which outlives 'a.
@@ -90,6 +95,24 @@ impl<'a> Call<'a> {
                 pg_sys::pg_detoast_datum_packed(pointer)
             };
             std::slice::from_raw_parts(vardata_any(pointer).cast(), varsize_any_exhdr(pointer))
+        }
+    }
+
+    /// The length of a `bytea` and its first `N` bytes, if it has so many; no more of it is fetched or decompressed.
+    pub fn start_of_bytes<const N: usize>(&self, index: usize) -> (usize, Option<[u8; N]>) {
+        let datum = self.argument(index).value;
+        // SAFETY: a varlena datum; the slice lives in the context of this call.
+        unsafe {
+            let length = pg_sys::toast_raw_datum_size(datum) - VARLENA_HEADER;
+            let pointer = datum.cast_mut_ptr::<pg_sys::varlena>();
+            let pointer = if is_plain(pointer) {
+                pointer
+            } else {
+                pg_sys::pg_detoast_datum_slice(pointer, 0, N as i32)
+            };
+            let bytes: &[u8] =
+                std::slice::from_raw_parts(vardata_any(pointer).cast(), varsize_any_exhdr(pointer));
+            (length, bytes.first_chunk().copied())
         }
     }
 
@@ -120,7 +143,7 @@ unsafe fn is_plain(pointer: *const pg_sys::varlena) -> bool {
 
 /// Whether text needs no conversion. A backend never changes its database, so PostgreSQL is asked once; the postmaster
 /// has none and never asks, so its children inherit no answer.
-#[inline]
+#[inline(always)]
 fn is_utf8_database() -> bool {
     static ENCODING: AtomicI32 = AtomicI32::new(UNKNOWN);
     const UNKNOWN: c_int = -2;
@@ -133,6 +156,7 @@ fn is_utf8_database() -> bool {
     encoding == pg_enc::PG_UTF8 as c_int
 }
 
+#[inline(always)]
 fn to_utf8(bytes: &[u8]) -> &[u8] {
     if is_utf8_database() {
         bytes
@@ -242,6 +266,16 @@ pub fn bytea(bytes: &[u8]) -> Outcome {
 /// A `text` of these UTF-8 bytes.
 pub fn text(bytes: &[u8]) -> Outcome {
     bytea(to_server(bytes))
+}
+
+/// A `bigint`.
+pub fn int8(number: i64) -> Outcome {
+    Ok(Some(pg_sys::Datum::from(number)))
+}
+
+/// A `boolean`.
+pub fn boolean(truth: bool) -> Outcome {
+    Ok(Some(pg_sys::Datum::from(truth)))
 }
 
 /// A `uuid`.

@@ -7,7 +7,7 @@
 mod strict_json;
 
 #[cfg(feature = "postgres")]
-mod native;
+pub mod native;
 
 use strict_json::Value;
 

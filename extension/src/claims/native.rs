@@ -9,7 +9,7 @@ use crate::boundary::{native_function, text_array};
 use crate::gucs;
 
 /// The login, not the role it has taken by `set role`.
-fn session_user_is_trusted() -> bool {
+pub fn session_user_is_trusted() -> bool {
     let names = gucs::value(&gucs::TRUSTED_AUTHENTICATORS);
     if names.is_empty() {
         return false;

@@ -1,111 +1,68 @@
-//! The envelope of an encrypted field, and the hot path that opens and seals it.
+//! The envelope of an encrypted field or host value, and the hot path that opens and seals it.
 //!
 //! ```text
 //! 0x01 | key id, 8 bytes big endian | nonce 12 | AES-256-GCM ciphertext | tag 16
 //! ```
-//! Associated data is five parts, each after its length as four bytes (big endian): `rotator.field.v1`, tenant, label
-//! of the column, row id, and the header (format byte and key id). So a ciphertext moved to another row, column or
-//! tenant, or given another key id, does not open. Nothing in it depends on the database it lives in: a dump restores
-//! anywhere. AES-GCM is NIST SP 800-38D; the 96-bit random nonces allow 2^32 messages a key.
+//! Associated data is five parts, each after its length as four bytes (big endian): the [`Domain`], tenant, label of the
+//! column, row (the id of rotator's own, the key of the host's), and the header (format byte and key id). So a ciphertext
+//! moved to another row, column, tenant or domain, or given another key id, does not open. Nothing in it depends on the
+//! database it lives in: a dump restores anywhere. AES-GCM is NIST SP 800-38D; the 96-bit random nonces allow 2^32 messages a key.
 
-use aes_gcm::aead::inout::InOutBuf;
-use aes_gcm::aead::{AeadInOut, KeyInit};
-use aes_gcm::{Aes256Gcm, Nonce, Tag};
-
-use super::{KeyBytes, TenantId};
+use super::TenantId;
+use super::cipher::AssociatedData;
+pub use super::cipher::{Cipher, NONCE, NotAuthentic, TAG};
 
 pub const FORMAT: u8 = 1;
 pub const HEADER: usize = 9;
-pub const NONCE: usize = 12;
-pub const TAG: usize = 16;
 /// How much longer an envelope is than its plaintext.
 pub const OVERHEAD: usize = HEADER + NONCE + TAG;
 
-const DOMAIN: &[u8; 16] = b"rotator.field.v1";
-/// Fixed part of the associated data: five lengths, domain, tenant, row id, header.
-const AAD_FIXED: usize = 5 * 4 + DOMAIN.len() + 16 + 16 + HEADER;
-/// Associated data up to this length (labels up to 79 bytes) needs no allocation.
-const AAD_ON_STACK: usize = 160;
+/// Fixed part of the associated data: five lengths, tenant, header.
+const AAD_FIXED: usize = 5 * 4 + 16 + HEADER;
 
-/// The ciphertext is malformed, was changed, or belongs elsewhere.
-#[derive(Debug, PartialEq, Eq)]
-pub struct NotAuthentic;
+/// Whose ciphertext it is; what is sealed in one domain opens in no other.
+#[derive(Clone, Copy)]
+pub struct Domain(&'static [u8]);
 
-/// A key with its schedule expanded once; the schedule is wiped when dropped.
-pub struct Cipher(Aes256Gcm);
-
-impl Cipher {
-    pub fn new(key: &KeyBytes) -> Cipher {
-        Cipher(Aes256Gcm::new(key.expose().into()))
-    }
-
-    /// Encrypts `plaintext` into `ciphertext` (same length) and gives the tag.
-    #[inline]
-    pub(crate) fn encrypt(
-        &self,
-        nonce: &[u8; NONCE],
-        aad: &[u8],
-        plaintext: &[u8],
-        ciphertext: &mut [u8],
-    ) -> Result<[u8; TAG], NotAuthentic> {
-        let buffer = InOutBuf::new(plaintext, ciphertext).map_err(|_| NotAuthentic)?;
-        let tag = self
-            .0
-            .encrypt_inout_detached(<&Nonce<_>>::from(nonce), aad, buffer)
-            .map_err(|_| NotAuthentic)?;
-        Ok(tag.into())
-    }
-
-    /// Checks the tag, then decrypts `ciphertext` into `plaintext` (same length), which stays untouched on failure.
-    #[inline]
-    pub(crate) fn decrypt(
-        &self,
-        nonce: &[u8; NONCE],
-        aad: &[u8],
-        ciphertext: &[u8],
-        tag: &[u8; TAG],
-        plaintext: &mut [u8],
-    ) -> Result<(), NotAuthentic> {
-        let buffer = InOutBuf::new(ciphertext, plaintext).map_err(|_| NotAuthentic)?;
-        self.0
-            .decrypt_inout_detached(<&Nonce<_>>::from(nonce), aad, buffer, <&Tag>::from(tag))
-            .map_err(|_| NotAuthentic)
-    }
+impl Domain {
+    /// rotator's own tables.
+    pub const FIELD: Domain = Domain(b"rotator.field.v1");
+    /// Columns of the host application.
+    pub const HOST: Domain = Domain(b"rotator.host.v1");
 }
 
-/// Where a field lives: what its ciphertext is bound to.
+/// Where a value lives: what its ciphertext is bound to.
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
+    pub domain: Domain,
     pub tenant: &'a TenantId,
     pub label: &'a [u8],
-    pub row_id: &'a [u8; 16],
+    pub row: &'a [u8],
 }
 
-impl Place<'_> {
-    /// Builds the associated data on the stack (on the heap for very long labels) and passes it on.
-    #[inline]
-    fn with_associated_data<R>(&self, header: &[u8; HEADER], then: impl FnOnce(&[u8]) -> R) -> R {
-        let length = AAD_FIXED + self.label.len();
-        if length <= AAD_ON_STACK {
-            let mut stack = [0; AAD_ON_STACK];
-            self.write_associated_data(header, &mut stack[..length]);
-            then(&stack[..length])
-        } else {
-            let mut heap = vec![0; length];
-            self.write_associated_data(header, &mut heap);
-            then(&heap)
-        }
+/// A place and the header of the envelope that lies there.
+struct Bound<'a> {
+    place: Place<'a>,
+    header: &'a [u8; HEADER],
+}
+
+impl AssociatedData for Bound<'_> {
+    #[inline(always)]
+    fn size(&self) -> usize {
+        let Place {
+            domain, label, row, ..
+        } = self.place;
+        AAD_FIXED + domain.0.len() + label.len() + row.len()
     }
 
-    /// `target` is `AAD_FIXED + label` long.
     #[inline]
-    fn write_associated_data(&self, header: &[u8; HEADER], target: &mut [u8]) {
+    fn write(&self, target: &mut [u8]) {
         let mut rest = target;
-        put_part(&mut rest, DOMAIN);
-        put_part(&mut rest, self.tenant);
-        put_part(&mut rest, self.label);
-        put_part(&mut rest, self.row_id);
-        put_part(&mut rest, header);
+        put_part(&mut rest, self.place.domain.0);
+        put_part(&mut rest, self.place.tenant);
+        put_part(&mut rest, self.place.label);
+        put_part(&mut rest, self.place.row);
+        put_part(&mut rest, self.header);
     }
 }
 
@@ -117,6 +74,13 @@ fn put_part(rest: &mut &mut [u8], part: &[u8]) {
     let (body, after) = after.split_at_mut(part.len());
     body.copy_from_slice(part);
     *rest = after;
+}
+
+/// The key that a header names, if it is of our format.
+#[inline]
+pub fn header_key_id(header: &[u8; HEADER]) -> Option<i64> {
+    let [format, id @ ..] = *header;
+    (format == FORMAT).then_some(i64::from_be_bytes(id))
 }
 
 /// An envelope taken apart, not yet authenticated.
@@ -166,9 +130,9 @@ impl<'a> Envelope<'a> {
         place: Place<'_>,
         plaintext: &mut [u8],
     ) -> Result<(), NotAuthentic> {
-        place.with_associated_data(self.header, |aad| {
-            cipher.decrypt(self.nonce, aad, self.ciphertext, self.tag, plaintext)
-        })
+        let header = self.header;
+        let bound = Bound { place, header };
+        cipher.decrypt(self.nonce, &bound, self.ciphertext, self.tag, plaintext)
     }
 }
 
@@ -190,22 +154,23 @@ pub fn seal_into(
     header[0] = FORMAT;
     header[1..].copy_from_slice(&key_id.to_be_bytes());
     *nonce_out = *nonce;
-    *tag_out = place.with_associated_data(header, |aad| {
-        cipher.encrypt(nonce, aad, plaintext, ciphertext)
-    })?;
+    let bound = Bound { place, header };
+    *tag_out = cipher.encrypt(nonce, &bound, plaintext, ciphertext)?;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::KeyBytes;
 
     const TENANT: TenantId = [7; 16];
     const ROW: [u8; 16] = [9; 16];
     const PLACE: Place<'static> = Place {
+        domain: Domain::FIELD,
         tenant: &TENANT,
         label: b"secret.name",
-        row_id: &ROW,
+        row: &ROW,
     };
 
     fn cipher(byte: u8) -> Cipher {
@@ -276,7 +241,15 @@ mod tests {
                 ..PLACE
             },
             Place {
-                row_id: &[8; 16],
+                row: &[8; 16],
+                ..PLACE
+            },
+            Place {
+                row: &ROW[..15],
+                ..PLACE
+            },
+            Place {
+                domain: Domain::HOST,
                 ..PLACE
             },
         ] {
@@ -285,37 +258,74 @@ mod tests {
     }
 
     #[test]
-    fn long_labels_bind_the_same_bytes() {
-        let label = vec![b'l'; AAD_ON_STACK];
-        let place = Place {
-            label: &label,
-            ..PLACE
+    fn where_one_part_ends_and_the_next_begins_is_bound() {
+        let at = |label, row| Place {
+            domain: Domain::HOST,
+            tenant: &TENANT,
+            label,
+            row,
         };
-        let header = [1; HEADER];
-        let on_heap = place.with_associated_data(&header, <[u8]>::to_vec);
-        assert_eq!(on_heap.len(), AAD_FIXED + label.len());
-        let short = Place {
-            label: b"ab",
-            ..PLACE
-        };
-        let mut expected = Vec::new();
-        for part in [&DOMAIN[..], &TENANT, b"ab", &ROW, &header] {
-            super::super::push_part(&mut expected, part);
+        // The last two would be one if a fixed separator stood between the parts.
+        let splits: [(&[u8], &[u8]); 6] = [
+            (b"ab", b"c"),
+            (b"a", b"bc"),
+            (b"abc", b""),
+            (b"", b"abc"),
+            (b"a\0\0\0\0b", b"c"),
+            (b"a", b"b\0\0\0\0c"),
+        ];
+        for (sealed_at, (label, row)) in splits.into_iter().enumerate() {
+            let mut envelope = [0; 1 + OVERHEAD];
+            seal_into(
+                &cipher(1),
+                42,
+                &[3; NONCE],
+                at(label, row),
+                b"x",
+                &mut envelope,
+            )
+            .expect("seals");
+            for (opened_at, (label, row)) in splits.into_iter().enumerate() {
+                assert_eq!(
+                    opened(&envelope, at(label, row)).is_ok(),
+                    sealed_at == opened_at
+                );
+            }
         }
-        assert_eq!(
-            short.with_associated_data(&header, <[u8]>::to_vec),
-            expected
-        );
     }
 
-    /// McGrew and Viega, test case 16 without its associated data is case 14: AES-256, zero key, one zero block.
     #[test]
-    fn published_vector() {
-        let mut ciphertext = [0; 16];
-        let tag = Cipher::new(&KeyBytes::take(&mut [0; 32]))
-            .encrypt(&[0; 12], b"", &[0; 16], &mut ciphertext)
-            .expect("encrypts");
-        assert_eq!(ciphertext[..4], [0xce, 0xa7, 0x40, 0x3d]);
-        assert_eq!(tag[..4], [0xd0, 0xd1, 0xc8, 0xa7]);
+    fn bytes_that_are_bound() {
+        let label = [b'l'; 255];
+        for label in [&b"ab"[..], b"", &label] {
+            let place = Place { label, ..PLACE };
+            let header = &[1; HEADER];
+            let bound = Bound { place, header };
+            let mut bytes = vec![0xff; bound.size()];
+            bound.write(&mut bytes);
+            let mut expected = Vec::new();
+            for part in [b"rotator.field.v1", &TENANT[..], label, &ROW, header] {
+                super::super::push_part(&mut expected, part);
+            }
+            assert_eq!(bytes, expected);
+        }
+    }
+
+    /// Computed once with another implementation (Python's cryptography): what is stored must stay readable.
+    #[test]
+    fn envelope_is_pinned() {
+        for (length, tag) in [
+            (15, 0xf7bd8183f27fc990c32ddaed9b783bd7_u128),
+            (200, 0x46488d468f478cfabb0098a69fe74a2c_u128),
+        ] {
+            let envelope = sealed(&vec![b'x'; length]);
+            assert_eq!(
+                envelope[..21],
+                [
+                    1, 0, 0, 0, 0, 0, 0, 0, 42, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3
+                ]
+            );
+            assert_eq!(envelope[envelope.len() - TAG..], tag.to_be_bytes());
+        }
     }
 }

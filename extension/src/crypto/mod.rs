@@ -1,12 +1,20 @@
 //! Cryptography without PostgreSQL: nothing here knows of pgrx, SQL or files.
 //!
-//! [`aead`] seals and opens fields, [`wrap`] protects data keys under a master key, [`blind_index`] makes equality
-//! searchable, [`nonce`] hands out the operating system's random bytes. Key material lives in [`KeyBytes`], which can
-//! be neither printed, copied nor compared, and is wiped when dropped. Unit tests sit beside the code.
+//! [`aead`] seals and opens envelopes by way of `cipher`, AES-256-GCM under one key, whose fast path for short messages
+//! is `short`. [`wrap`] protects data keys under a master key, [`blind_index`] makes equality searchable, [`nonce`] hands
+//! out the operating system's random bytes. Key material lives in [`KeyBytes`], which can be neither printed, copied nor
+//! compared, and is wiped when dropped. Unit tests sit beside the code; `vectors` has the published ones, `mutation` feeds
+//! broken ciphertexts to the parser.
 
 pub mod aead;
 pub mod blind_index;
+mod cipher;
+#[cfg(test)]
+mod mutation;
 pub mod nonce;
+mod short;
+#[cfg(test)]
+mod vectors;
 pub mod wrap;
 
 use ctutils::CtEq;

@@ -65,7 +65,12 @@ pub fn wrap(
     wrapped[1..1 + NONCE].copy_from_slice(&fresh);
     let (ciphertext, tag) = wrapped[1 + NONCE..].split_at_mut(32);
     let made = Cipher::new(master)
-        .encrypt(&fresh, &binding.associated_data(), key.expose(), ciphertext)
+        .encrypt(
+            &fresh,
+            &binding.associated_data().as_slice(),
+            key.expose(),
+            ciphertext,
+        )
         .expect("32 bytes into 32 bytes, far below GCM's limit");
     tag.copy_from_slice(&made);
     Ok(wrapped)
@@ -88,7 +93,7 @@ pub fn unwrap(
     Cipher::new(master)
         .decrypt(
             nonce,
-            &binding.associated_data(),
+            &binding.associated_data().as_slice(),
             ciphertext,
             tag,
             &mut bytes[..],

@@ -1,14 +1,18 @@
-//! Unwrapped keys of one backend, and which key each tenant writes with in this transaction.
+//! Unwrapped keys of one backend with the account of their uses, and which key each tenant writes with in this
+//! transaction.
 //!
 //! Keys are found by id; ids come from a sequence, so an entry survives rollback. It still isn't believed for ever: the
 //! first use in a transaction that starts more than [`LIFETIME`] after it was loaded loads it again, so a destroyed key
 //! is forgotten (and wiped) by running backends too. An entry of another tenant or purpose is no hit: after the
 //! extension was dropped and created again, ids start anew. The active keys are remembered for one transaction
-//! only, and forgotten when a savepoint is rolled back: the row that named them may be gone.
+//! only, and forgotten when a savepoint is rolled back: the row that named them, or the lock that holds them, may be
+//! gone. Across transactions they are good for a guess. An account outlives its key here while it knows of uses that
+//! no committed row counts.
 
 use std::collections::HashMap;
 
 use super::Purpose;
+use super::uses::Uses;
 use crate::crypto::aead::Cipher;
 use crate::crypto::{KeyBytes, TenantId};
 
@@ -16,8 +20,6 @@ use crate::crypto::{KeyBytes, TenantId};
 pub const LIFETIME: i64 = 60_000_000;
 /// Beyond this many keys the cache starts afresh; an entry is about a kilobyte.
 const MOST: usize = 4096;
-/// NIST SP 800-38D, 8.3: encryptions under one key with random nonces.
-const MOST_SEALED: u64 = 1 << 32;
 
 /// A key ready for use. No variant can be printed, copied or compared.
 pub enum Material {
@@ -47,17 +49,8 @@ pub struct Entry {
     tenant: TenantId,
     loaded_at: i64,
     checked_in: u64,
-    sealed: u64,
+    pub uses: Uses,
     pub material: Material,
-}
-
-impl Entry {
-    /// Counts one more encryption; false when this backend alone has used the key up.
-    #[inline]
-    pub fn count_sealed(&mut self) -> bool {
-        self.sealed += 1;
-        self.sealed <= MOST_SEALED
-    }
 }
 
 struct Active {
@@ -72,6 +65,11 @@ pub struct KeyCache {
     places: HashMap<i64, usize>,
     last: usize,
     active: Vec<Active>,
+    guesses: HashMap<TenantId, i64>,
+    /// Accounts that matter of keys that are not here.
+    parked: HashMap<i64, (TenantId, Uses)>,
+    /// Keys whose account the end of this transaction changes.
+    unsettled: Vec<i64>,
     transaction: u64,
 }
 
@@ -82,6 +80,9 @@ impl KeyCache {
             places: HashMap::new(),
             last: 0,
             active: Vec::new(),
+            guesses: HashMap::new(),
+            parked: HashMap::new(),
+            unsettled: Vec::new(),
             transaction: 1,
         }
     }
@@ -115,34 +116,38 @@ impl KeyCache {
     }
 
     pub fn insert(&mut self, id: i64, tenant: TenantId, material: Material, now: i64) {
-        if self.entries.len() >= MOST && !self.places.contains_key(&id) {
-            self.entries.clear();
+        self.remove(id);
+        if self.entries.len() >= MOST {
             self.places.clear();
+            for entry in std::mem::take(&mut self.entries) {
+                self.park(entry);
+            }
         }
-        let mut entry = Entry {
+        let uses = match self.parked.remove(&id) {
+            Some((owner, uses)) if owner == tenant => uses,
+            _ => Uses::default(),
+        };
+        self.places.insert(id, self.entries.len());
+        self.entries.push(Entry {
             id,
             tenant,
             loaded_at: now,
             checked_in: self.transaction,
-            sealed: 0,
+            uses,
             material,
-        };
-        match self.places.get(&id) {
-            Some(&place) => {
-                entry.sealed = self.entries[place].sealed;
-                self.entries[place] = entry;
-            }
-            None => {
-                self.places.insert(id, self.entries.len());
-                self.entries.push(entry);
-            }
-        }
+        });
+    }
+
+    /// Wipes a key, and keeps its account.
+    fn park(&mut self, entry: Entry) {
+        self.parked.insert(entry.id, (entry.tenant, entry.uses));
     }
 
     /// Wipes the key `id`.
     pub fn remove(&mut self, id: i64) {
         if let Some(place) = self.places.remove(&id) {
-            self.entries.swap_remove(place);
+            let entry = self.entries.swap_remove(place);
+            self.park(entry);
             if let Some(moved) = self.entries.get(place) {
                 self.places.insert(moved.id, place);
             }
@@ -172,13 +177,62 @@ impl KeyCache {
         });
     }
 
-    /// Forgets the active keys: a savepoint was rolled back.
-    pub fn end_subtransaction(&mut self) {
+    /// Forgets the active keys: they changed, or a savepoint was rolled back.
+    pub fn forget_active(&mut self) {
         self.active.clear();
     }
 
-    pub fn end_transaction(&mut self) {
-        self.active.clear();
+    /// The data key that `tenant` wrote with last.
+    pub fn guess(&self, tenant: &TenantId) -> Option<i64> {
+        self.guesses.get(tenant).copied()
+    }
+
+    pub fn remember_guess(&mut self, tenant: TenantId, key_id: i64) {
+        if self.guesses.len() >= MOST {
+            self.guesses.clear();
+        }
+        self.guesses.insert(tenant, key_id);
+    }
+
+    /// The account of key `id`, whose next change is not settled before this transaction ends.
+    pub fn unsettled_uses(&mut self, id: i64) -> Option<&mut Uses> {
+        if !self.unsettled.contains(&id) {
+            self.unsettled.push(id);
+        }
+        self.uses(id)
+    }
+
+    fn uses(&mut self, id: i64) -> Option<&mut Uses> {
+        match self.places.get(&id) {
+            Some(&place) => self.entries.get_mut(place).map(|entry| &mut entry.uses),
+            None => self.parked.get_mut(&id).map(|(_, uses)| uses),
+        }
+    }
+
+    fn change_unsettled(&mut self, change: impl Fn(&mut Uses)) {
+        for place in 0..self.unsettled.len() {
+            if let Some(uses) = self.uses(self.unsettled[place]) {
+                change(uses);
+            }
+        }
+    }
+
+    pub fn commit_subtransaction(&mut self, level: i32) {
+        self.change_unsettled(|uses| uses.commit_subtransaction(level));
+    }
+
+    pub fn abort_subtransaction(&mut self, level: i32) {
+        self.forget_active();
+        self.change_unsettled(|uses| uses.abort_subtransaction(level));
+    }
+
+    pub fn end_transaction(&mut self, committed: bool) {
+        self.forget_active();
+        self.change_unsettled(|uses| uses.end_transaction(committed));
+        self.unsettled.clear();
+        if !self.parked.is_empty() {
+            self.parked.retain(|_, (_, uses)| uses.matters());
+        }
         self.transaction = self.transaction.wrapping_add(1);
     }
 
@@ -223,10 +277,10 @@ mod tests {
         let mut cache = KeyCache::new();
         cache.insert(1, TENANT, index_key(1), 0);
         assert!(has(&mut cache, 1, LIFETIME));
-        cache.end_transaction();
+        cache.end_transaction(true);
         assert!(has(&mut cache, 1, LIFETIME - 1));
         assert!(has(&mut cache, 1, LIFETIME));
-        cache.end_transaction();
+        cache.end_transaction(true);
         assert!(!has(&mut cache, 1, LIFETIME));
         assert!(!has(&mut cache, 1, -1));
         cache.insert(1, TENANT, index_key(1), LIFETIME);
@@ -239,10 +293,10 @@ mod tests {
         cache.remember_active(TENANT, Purpose::Data, 7);
         assert_eq!(cache.active(&TENANT, Purpose::Data), Some(7));
         assert_eq!(cache.active(&TENANT, Purpose::Index), None);
-        cache.end_subtransaction();
+        cache.abort_subtransaction(2);
         assert_eq!(cache.active(&TENANT, Purpose::Data), None);
         cache.remember_active(TENANT, Purpose::Data, 7);
-        cache.end_transaction();
+        cache.end_transaction(true);
         assert_eq!(cache.active(&TENANT, Purpose::Data), None);
     }
 
@@ -270,20 +324,52 @@ mod tests {
         assert!(!has(&mut cache, 0, 0));
     }
 
+    /// Uses the key `id` `times` times, from a block of the transaction at `level`.
+    fn spend(cache: &mut KeyCache, id: i64, times: u64, level: i32) {
+        let uses = cache.unsettled_uses(id).expect("there");
+        assert!(uses.grant(times + 1, level));
+        assert!((0..times).all(|_| uses.count()));
+    }
+
+    fn wanted(cache: &mut KeyCache, id: i64) -> u64 {
+        cache.uses(id).expect("there").wanted()
+    }
+
     #[test]
-    fn a_key_is_used_up_at_two_to_the_32() {
+    fn an_account_outlives_its_key_while_it_matters() {
         let mut cache = KeyCache::new();
+        for id in 1..=3 {
+            cache.insert(id, TENANT, index_key(1), 0);
+        }
+        spend(&mut cache, 1, 1000, 1);
+        spend(&mut cache, 2, 1000, 2);
+        cache.remove(1);
+        cache.remove(2);
+        cache.remove(3);
+        cache.abort_subtransaction(2);
+        cache.insert(2, TENANT, index_key(1), 0);
+        assert_eq!(wanted(&mut cache, 2), 1000 + 128, "owed, its key reloaded");
+        cache.end_transaction(true);
+        assert!(cache.parked.is_empty(), "paid, or never used");
         cache.insert(1, TENANT, index_key(1), 0);
-        let entry = cache.find(1, &TENANT, Purpose::Index, || 0).expect("there");
-        entry.sealed = MOST_SEALED - 1;
-        assert!(entry.count_sealed());
-        assert!(!entry.count_sealed());
-        cache.insert(1, TENANT, index_key(1), 0);
-        assert!(
-            !cache
-                .find(1, &TENANT, Purpose::Index, || 0)
-                .expect("there")
-                .count_sealed()
-        );
+        assert_eq!(wanted(&mut cache, 1), 64, "forgotten with its key");
+        assert_eq!(wanted(&mut cache, 2), 1000 + 128);
+    }
+
+    #[test]
+    fn accounts_survive_a_cache_that_starts_afresh_and_not_another_tenants_key() {
+        let mut cache = KeyCache::new();
+        cache.insert(-1, TENANT, index_key(1), 0);
+        cache.insert(-2, TENANT, index_key(1), 0);
+        spend(&mut cache, -1, 10, 1);
+        spend(&mut cache, -2, 10, 1);
+        for id in 0..(MOST as i64) {
+            cache.insert(id, TENANT, index_key(1), 0);
+        }
+        cache.end_transaction(false);
+        cache.insert(-1, TENANT, index_key(1), 0);
+        cache.insert(-2, [2; 16], index_key(1), 0);
+        assert_eq!(wanted(&mut cache, -1), 10 + 128);
+        assert_eq!(wanted(&mut cache, -2), 64);
     }
 }

@@ -1,4 +1,4 @@
-//! Reading a row of `rotator_internal.encryption_key`: the only SQL in this library.
+//! Reading a row of `rotator_internal.encryption_key`, and asking functions of ours: the only SQL in this library.
 //!
 //! Callers have no grant on the table, so it is read as the bootstrap superuser, inside a security-restricted operation
 //! like PostgreSQL's own referential integrity checks. Every operator and type is qualified: the caller's search_path
@@ -24,13 +24,22 @@ const ACTIVE_KEY: &CStr = c"select id from rotator_internal.encryption_key \
     where tenant_id operator(pg_catalog.=) $1 and purpose::pg_catalog.text operator(pg_catalog.=) $2 \
     and status operator(pg_catalog.=) 'active' order by id desc limit 1";
 
-const LATEST_KEY: &CStr = c"select id from rotator_internal.encryption_key \
-    where wrapped_key is not null order by id desc limit 1";
+const CURRENT_TENANT: &CStr = c"select rotator.current_tenant()";
+
+const RESERVE_USES: &CStr = c"select rotator_internal.reserve_uses($1, $2, $3)";
+
+const NEWEST_KEY: &CStr = c"select id from rotator_internal.encryption_key \
+    where wrapped_key is not null and id operator(pg_catalog.<) $1 \
+    and pg_catalog.strpos($2, pg_catalog.replace(tenant_id::pg_catalog.text, '-', '')) operator(pg_catalog.=) 0 \
+    and (master_key_id operator(pg_catalog.=) $3 or $3 operator(pg_catalog.=) '') \
+    order by id desc limit 1";
 
 thread_local! {
     static KEY_BY_ID_PLAN: Cell<pg_sys::SPIPlanPtr> = const { Cell::new(ptr::null_mut()) };
     static ACTIVE_KEY_PLAN: Cell<pg_sys::SPIPlanPtr> = const { Cell::new(ptr::null_mut()) };
-    static LATEST_KEY_PLAN: Cell<pg_sys::SPIPlanPtr> = const { Cell::new(ptr::null_mut()) };
+    static CURRENT_TENANT_PLAN: Cell<pg_sys::SPIPlanPtr> = const { Cell::new(ptr::null_mut()) };
+    static RESERVE_USES_PLAN: Cell<pg_sys::SPIPlanPtr> = const { Cell::new(ptr::null_mut()) };
+    static NEWEST_KEY_PLAN: Cell<pg_sys::SPIPlanPtr> = const { Cell::new(ptr::null_mut()) };
 }
 
 /// A row of the table. A destroyed key has no bytes left.
@@ -48,7 +57,7 @@ pub fn key_by_id(id: i64) -> Result<Option<KeyRow>, Failure> {
     let mut types = [pg_sys::INT8OID];
     let mut values = [pg_sys::Datum::from(id)];
     KEY_BY_ID_PLAN.with(|plan| {
-        query(plan, KEY_BY_ID, &mut types, &mut values, |row| {
+        read_keys(plan, KEY_BY_ID, &mut types, &mut values, |row| {
             Some(KeyRow {
                 wrapped_key: row.bytes(1),
                 master_key_id: row.text(2),
@@ -67,40 +76,103 @@ pub fn active_key(tenant: &TenantId, purpose: Purpose) -> Result<Option<i64>, Fa
         crate::boundary::text(purpose.name().as_bytes())?.unwrap_or(pg_sys::Datum::from(0));
     let mut types = [pg_sys::UUIDOID, pg_sys::TEXTOID];
     let mut values = [pg_sys::Datum::from(ptr::from_ref(tenant)), purpose];
-    ACTIVE_KEY_PLAN.with(|plan| query(plan, ACTIVE_KEY, &mut types, &mut values, |row| row.int8(1)))
+    ACTIVE_KEY_PLAN
+        .with(|plan| read_keys(plan, ACTIVE_KEY, &mut types, &mut values, |row| row.int8(1)))
 }
 
-/// The key that was made last, of any tenant, with its id.
-pub fn latest_key() -> Result<Option<(i64, KeyRow)>, Failure> {
-    let id = LATEST_KEY_PLAN
-        .with(|plan| query(plan, LATEST_KEY, &mut [], &mut [], |row| row.int8(1)))?;
+/// The newest key below `before` of another tenant than these (hex digits), under this master key or, if it is empty,
+/// under any; with its id.
+pub fn newest_key(
+    before: i64,
+    tenants: &str,
+    master_key_id: &str,
+) -> Result<Option<(i64, KeyRow)>, Failure> {
+    let text = |value: &str| {
+        let datum = crate::boundary::text(value.as_bytes())?;
+        Ok::<_, Failure>(datum.unwrap_or(pg_sys::Datum::from(0)))
+    };
+    let mut types = [pg_sys::INT8OID, pg_sys::TEXTOID, pg_sys::TEXTOID];
+    let mut values = [
+        pg_sys::Datum::from(before),
+        text(tenants)?,
+        text(master_key_id)?,
+    ];
+    let id = NEWEST_KEY_PLAN
+        .with(|plan| read_keys(plan, NEWEST_KEY, &mut types, &mut values, |row| row.int8(1)))?;
     let Some(id) = id else {
         return Ok(None);
     };
     Ok(key_by_id(id)?.map(|row| (id, row)))
 }
 
+/// The tenant of this session, asked as the caller and by the statement's snapshot, as a policy would.
+pub fn current_tenant() -> Result<Option<TenantId>, Failure> {
+    CURRENT_TENANT_PLAN.with(|plan| {
+        query(plan, CURRENT_TENANT, &mut [], &mut [], true, |row| {
+            row.uuid(1)
+        })
+    })
+}
+
+/// Reserves `wanted` uses of a key in this transaction and gives how many there were left, or `None` when the snapshot of
+/// the transaction is older than the key.
+pub fn reserve_uses(tenant: &TenantId, id: i64, wanted: u64) -> Result<Option<u64>, Failure> {
+    let mut types = [pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID];
+    let mut values = [
+        pg_sys::Datum::from(ptr::from_ref(tenant)),
+        pg_sys::Datum::from(id),
+        pg_sys::Datum::from(wanted as i64),
+    ];
+    let _user = AsBootstrapSuperuser::begin();
+    let granted = RESERVE_USES_PLAN.with(|plan| {
+        query(plan, RESERVE_USES, &mut types, &mut values, false, |row| {
+            row.int8(1)
+        })
+    })?;
+    Ok(granted.and_then(|uses| uses.try_into().ok()))
+}
+
 /// Runs `sql` as described above and reads its first row.
-fn query<R>(
+fn read_keys<R>(
     plan: &Cell<pg_sys::SPIPlanPtr>,
     sql: &CStr,
     types: &mut [pg_sys::Oid],
     values: &mut [pg_sys::Datum],
     read: impl FnOnce(&Row) -> Option<R>,
 ) -> Result<Option<R>, Failure> {
-    let failed = Failure::Internal {
-        what: "rotator could not read its key table",
-    };
     let _user = AsBootstrapSuperuser::begin();
-    // SAFETY: SPI's own order of calls. An ERROR below unwinds through here; the abort of the (sub)transaction that has
-    // to follow it closes SPI and pops the snapshot, and dropping `_user` restores the user.
+    // SAFETY: an ERROR below unwinds through here; the abort of the (sub)transaction that has to follow it pops the
+    // snapshot, and dropping `_user` restores the user.
     unsafe {
-        if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as c_int {
-            return Err(failed);
-        }
         let own_snapshot = !pg_sys::IsInParallelMode();
         if own_snapshot {
             pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        }
+        let found = query(plan, sql, types, values, true, read);
+        if own_snapshot {
+            pg_sys::PopActiveSnapshot();
+        }
+        found
+    }
+}
+
+/// Runs `sql`, by the active snapshot if `read_only`, and reads its first row.
+fn query<R>(
+    plan: &Cell<pg_sys::SPIPlanPtr>,
+    sql: &CStr,
+    types: &mut [pg_sys::Oid],
+    values: &mut [pg_sys::Datum],
+    read_only: bool,
+    read: impl FnOnce(&Row) -> Option<R>,
+) -> Result<Option<R>, Failure> {
+    let failed = Failure::Internal {
+        what: "rotator could not read its key table",
+    };
+    // SAFETY: SPI's own order of calls. An ERROR below unwinds through here; the abort of the (sub)transaction that has
+    // to follow it closes SPI.
+    unsafe {
+        if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as c_int {
+            return Err(failed);
         }
         if plan.get().is_null() {
             let prepared =
@@ -111,7 +183,7 @@ fn query<R>(
             plan.set(prepared);
         }
         let status =
-            pg_sys::SPI_execute_plan(plan.get(), values.as_mut_ptr(), ptr::null(), true, 1);
+            pg_sys::SPI_execute_plan(plan.get(), values.as_mut_ptr(), ptr::null(), read_only, 1);
         if status != pg_sys::SPI_OK_SELECT as c_int {
             return Err(failed);
         }
@@ -121,9 +193,6 @@ fn query<R>(
             Some(Row::first())
         };
         let result = found.and_then(|row| read(&row));
-        if own_snapshot {
-            pg_sys::PopActiveSnapshot();
-        }
         pg_sys::SPI_finish();
         Ok(result)
     }

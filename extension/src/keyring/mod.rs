@@ -1,14 +1,24 @@
 //! Keys in the backend: master keys, and the data keys they unwrap.
 //!
 //! [`master_file`] reads and checks the master key file, [`cache`] keeps unwrapped keys and what a transaction has
-//! decided about them; both are pure. `load` fetches one wrapped key through SPI, `native` ties all of it together and
-//! exports `make_key`, `master_key_status` and `wrapping_master_key_id`.
+//! decided about them; both are pure. `load` fetches one wrapped key through SPI, `sources` holds this backend's master
+//! keys, `native` finds the key for a field, and `making` makes new ones.
 
 pub mod cache;
+pub mod uses;
+pub mod master_command;
 pub mod master_file;
+pub mod master_keys;
+pub mod masters;
 
 #[cfg(feature = "postgres")]
-mod load;
+mod fence;
+#[cfg(feature = "postgres")]
+pub mod load;
+#[cfg(feature = "postgres")]
+mod making;
+#[cfg(feature = "postgres")]
+pub mod sources;
 #[cfg(feature = "postgres")]
 pub mod native;
 

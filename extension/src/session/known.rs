@@ -9,7 +9,11 @@ use pgrx::pg_sys;
 use super::memory::{Circumstances, Identity, Memory};
 use crate::boundary::{native_function, record, text, uuid};
 use crate::claims::LONGEST;
+use crate::claims::native::session_user_is_trusted;
+use crate::crypto::TenantId;
+use crate::errors::Failure;
 use crate::gucs;
+use crate::keyring::load;
 
 thread_local! {
     static MEMORY: RefCell<Memory> = const { RefCell::new(Memory::new()) };
@@ -91,6 +95,16 @@ fn recalled() -> Option<Identity> {
             return None;
         }
         MEMORY.with_borrow_mut(|memory| memory.recall(now).cloned())
+    })
+}
+
+/// The tenant that the caller acts for, as `rotator.current_tenant()` says; that is asked only when it isn't known.
+pub fn current_tenant() -> Result<TenantId, Failure> {
+    if let Some(identity) = recalled() {
+        return Ok(identity.tenant);
+    }
+    load::current_tenant()?.ok_or_else(|| Failure::NoTenant {
+        in_claims_mode: session_user_is_trusted(),
     })
 }
 

@@ -1,12 +1,18 @@
-//! The arguments of every command; those of `notifications` in `args/notifications.rs`. Long texts and examples:
+//! The arguments of every command; those of `keys`, `kms` and `notifications` in `args/`. Long texts and examples:
 //! `help.rs`. What the commands do: one file each beside this.
 
+mod keys;
+mod kms;
 mod notifications;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use keys::{
+    Destroy, KeysCommand, KeysStatus, Pace, Reencrypt, Retire, Rollback, RotateKey, Schedule,
+};
+pub use kms::{KmsCommand, UnwrapKey, WrapKey};
 pub use notifications::{NotificationsCommand, TestNotification};
 
 use super::help;
@@ -44,9 +50,12 @@ pub enum Command {
     /// See whether a channel works
     #[command(subcommand, after_help = help::NOTIFICATIONS)]
     Notifications(NotificationsCommand),
-    /// Make master keys; see and rotate data keys
+    /// Make master keys; see, rotate, re-encrypt and destroy data keys
     #[command(subcommand, after_help = help::KEYS)]
     Keys(KeysCommand),
+    /// Keep master keys where only AWS KMS can open them
+    #[command(subcommand, after_help = help::KMS)]
+    Kms(KmsCommand),
     /// Check the connection, the versions and the installation, and say what to do
     #[command(after_help = help::DOCTOR)]
     Doctor(Output),
@@ -72,19 +81,6 @@ pub enum SecretsCommand {
     /// Acknowledge the open alert of a secret: somebody is on it
     #[command(after_help = help::ACK)]
     Ack(Ack),
-}
-
-#[derive(Subcommand)]
-pub enum KeysCommand {
-    /// Print a fresh line for the master key file; needs no database
-    #[command(after_help = help::NEW_MASTER)]
-    NewMaster,
-    /// List data keys and their state, never key bytes
-    #[command(after_help = help::KEYS_STATUS)]
-    Status(Output),
-    /// Make a new data key version the active one; prints the id of the rotation
-    #[command(after_help = help::KEYS_ROTATE)]
-    Rotate(RotateKey),
 }
 
 /// How rows are printed.
@@ -255,15 +251,6 @@ pub struct Ack {
     /// How long the acknowledgement holds
     #[arg(long, value_name = "DATE", value_parser = date)]
     pub until: Option<String>,
-    #[command(flatten)]
-    pub output: Output,
-}
-
-#[derive(Args)]
-pub struct RotateKey {
-    /// Why, for the audit log [default: manual]
-    #[arg(long, value_name = "TEXT")]
-    pub reason: Option<String>,
     #[command(flatten)]
     pub output: Output,
 }

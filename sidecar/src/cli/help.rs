@@ -1,6 +1,13 @@
 //! What `--help` says below the options: examples that can be copied, and what a reader can't guess.
 //!
-//! Exit codes are defined in `failure.rs`; the list here is checked against them by a test below.
+//! Those of `keys` and `kms` are in `help/`. Exit codes are defined in `failure.rs`; the list here is checked against them
+//! by a test below.
+
+mod keys;
+mod kms;
+
+pub use keys::*;
+pub use kms::{KMS, KMS_UNWRAP, KMS_WRAP};
 
 pub const ROTATOR: &str = "\
 Examples:
@@ -20,9 +27,9 @@ Exit codes:
   3  the extension is missing, or its version doesn't fit this program
   4  a setting is missing or wrong, or the database refuses the login
   5  the address to serve on can't be used
-  6  the database can't be reached
+  6  the database, or AWS KMS, can't be reached
   7  an import left out some rows; all others went in
-  130  stopped by a second signal";
+  130  stopped by a signal before it was done, serve by a second one";
 
 pub const SERVE: &str = "\
 Waits for the database if it isn't there yet. Stops on SIGTERM or SIGINT after finishing what is under way;
@@ -126,38 +133,6 @@ Examples:
   rotator notifications test --channel email --recipient dana@acme.com --wait 60
   rotator notifications test --channel pagerduty --recipient - --wait < /run/secrets/pagerduty";
 
-pub const KEYS: &str = "\
-Data keys encrypt a tenant's fields; master keys wrap data keys and live in a file of the database server.
-
-Examples:
-  rotator keys new-master
-  rotator keys status
-  rotator keys rotate --tenant acme";
-
-pub const NEW_MASTER: &str = "\
-Prints one line, id:base64, and nothing else. The first line of the file that rotator.master_key_file names wraps
-new data keys; all lines unwrap. Keep a copy where the database's backups are not: without its master key
-nothing can be decrypted.
-
-Examples:
-  (umask 077; rotator keys new-master > master.key)
-  rotator keys new-master | sudo -u postgres tee -a /etc/rotator/master.key > /dev/null";
-
-pub const KEYS_STATUS: &str = "\
-A rotator_admin sees the keys of all tenants, or of the one that --tenant names; a member sees the tenant's.
-
-Examples:
-  rotator keys status
-  rotator keys status --tenant acme --format json";
-
-pub const KEYS_ROTATE: &str = "\
-New writes use the new version at once; what was written before still decrypts. Prints the id of the rotation
-alone. Needs the role admin in the tenant, or rotator_admin.
-
-Examples:
-  rotator keys rotate --tenant acme
-  rotator keys rotate --tenant acme --reason 'offboarding of an administrator'";
-
 pub const DOCTOR: &str = "\
 Connects as the login role of ROTATOR_DATABASE_URL, which should be a member of rotator_admin. Exit code 1 when
 a check fails.
@@ -213,14 +188,10 @@ mod tests {
             ACK,
             NOTIFICATIONS,
             TEST_NOTIFICATION,
-            KEYS,
-            NEW_MASTER,
-            KEYS_STATUS,
-            KEYS_ROTATE,
             DOCTOR,
             HEALTHCHECK,
         ];
-        for line in texts.iter().flat_map(|text| text.lines()) {
+        for line in texts.iter().chain(&keys::ALL).chain(&kms::ALL).flat_map(|text| text.lines()) {
             assert!(line.chars().count() <= 116, "{line}");
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! - `args`, `help`: what can be typed, and what `--help` says
 //! - `session`: one connection, its tenant, the version check, errors with the hint that helps at a terminal
-//! - `output`: tables, JSON, CSV
-//! - `secrets/`, `keys/`, `notifications`, `doctor`, `healthcheck`: one file a command; `import/` beside this module reads files
+//! - `output`: tables, JSON, CSV; `progress`: how far long work has come
+//! - `secrets/`, `keys/`, `kms`, `notifications`, `doctor`, `healthcheck`: one file a command; `import/` beside this module reads files
 //!
 //! Every command calls functions and views of the schema `rotator` as the login role of `ROTATOR_DATABASE_URL`: what a
 //! role may do is decided there. Tests: beside the pure parts; whole commands in the `tests` crate.
@@ -13,14 +13,16 @@ mod doctor;
 mod healthcheck;
 mod help;
 mod keys;
+mod kms;
 mod notifications;
 mod output;
+mod progress;
 mod secrets;
 mod session;
 
 pub use args::Cli;
 
-use args::{Command, KeysCommand, NotificationsCommand, SecretsCommand, Target};
+use args::{Command, NotificationsCommand, SecretsCommand, Target};
 
 use crate::config::Settings;
 use crate::failure::{Exit, Failure};
@@ -51,9 +53,8 @@ pub async fn run(cli: Cli, settings: Settings) -> Result<Exit, Failure> {
         Command::Notifications(NotificationsCommand::Test(args)) => {
             notifications::test(&place, args).await
         }
-        Command::Keys(KeysCommand::NewMaster) => keys::new_master(),
-        Command::Keys(KeysCommand::Status(output)) => keys::status(&place, output).await,
-        Command::Keys(KeysCommand::Rotate(args)) => keys::rotate(&place, args).await,
+        Command::Keys(command) => keys::run(&place, command).await,
+        Command::Kms(command) => kms::run(&place, command).await,
         Command::Doctor(output) => doctor::run(&place, output).await,
         Command::Healthcheck => healthcheck::run(&place).await,
     }

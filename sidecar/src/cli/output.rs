@@ -26,6 +26,8 @@ pub enum Show {
     Number,
     /// The day of a timestamp.
     Day,
+    /// An interval, in whole seconds.
+    Span,
     /// A state, in its colour on a terminal.
     State,
 }
@@ -160,10 +162,11 @@ fn cell(column: &Column, value: Option<&Value>) -> Cell {
     let text = printable(&plain(value));
     match column.show {
         Show::Day => Cell::new(text.get(..10).unwrap_or(&text)),
+        Show::Span => Cell::new(text.split('.').next().unwrap_or_default()),
         Show::State => match text.as_str() {
             "overdue" | "destroyed" | "failed" => Cell::new(text).fg(Color::Red),
-            "expiring_soon" | "pending" => Cell::new(text).fg(Color::Yellow),
-            "healthy" | "active" => Cell::new(text).fg(Color::Green),
+            "expiring_soon" | "pending" | "running" => Cell::new(text).fg(Color::Yellow),
+            "healthy" | "active" | "completed" => Cell::new(text).fg(Color::Green),
             _ => Cell::new(text),
         },
         Show::Never | Show::Text | Show::Number => Cell::new(text),

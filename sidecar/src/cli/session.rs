@@ -11,6 +11,7 @@ use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
 use super::Place;
 use crate::db::DbError;
 use crate::failure::{Exit, Failure};
+use crate::import::Item;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -146,6 +147,33 @@ impl Session {
             .map_err(|error| explain(error, named))
     }
 
+    /// As [`Session::call`], for statements that give JSON objects.
+    ///
+    /// # Errors
+    /// As [`Session::call`].
+    pub async fn items(
+        &mut self,
+        sql: &str,
+        parameters: &[Option<&str>],
+    ) -> Result<Vec<Item>, Refusal> {
+        let rows = self.call(sql, parameters).await?;
+        rows.iter()
+            .map(|row| match field(row, 0)? {
+                serde_json::Value::Object(item) => Ok(item),
+                _ => Err(misunderstood("no object")),
+            })
+            .collect()
+    }
+
+    /// From now on in no tenant, whichever was named.
+    pub fn of_all_tenants(self) -> Self {
+        let client = self.client;
+        Self {
+            client,
+            tenant: None,
+        }
+    }
+
     /// Runs one statement without choosing a tenant; needs nothing of the extension.
     ///
     /// # Errors
@@ -273,7 +301,8 @@ pub fn field<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Result<T, Refus
         .map_err(|error| misunderstood(&error.to_string()))
 }
 
-fn misunderstood(problem: &str) -> Refusal {
+/// The extension and this program don't speak of the same thing.
+pub fn misunderstood(problem: &str) -> Refusal {
     let message = format!("the extension answered unexpectedly: {problem}");
     Refusal::new(
         Exit::Extension,

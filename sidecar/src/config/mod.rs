@@ -104,6 +104,8 @@ pub struct Settings {
     pub sendgrid_url: Option<Url>,
     /// Stands for `https://events.pagerduty.com`.
     pub pagerduty_url: Option<Url>,
+    /// Stands for the endpoints of AWS.
+    pub aws_endpoint_url: Option<Url>,
     pub webhook_signing_secret: Option<Secret>,
     pub console_outbox: Option<PathBuf>,
     pub egress_allow: Arc<[Cidr]>,
@@ -173,6 +175,7 @@ impl Settings {
             sendgrid_api_key: secret(sources, "SENDGRID_API_KEY")?,
             sendgrid_url: base_url(sources, "SENDGRID_URL")?,
             pagerduty_url: base_url(sources, "PAGERDUTY_URL")?,
+            aws_endpoint_url: base_url(sources, "AWS_ENDPOINT_URL")?,
             webhook_signing_secret: secret(sources, "WEBHOOK_SIGNING_SECRET")?,
             console_outbox: text(sources, "CONSOLE_OUTBOX")?.map(PathBuf::from),
             egress_allow: egress.unwrap_or_default().into(),

@@ -90,7 +90,7 @@ pub const NAMES: &[Name] = &[
     name("SLACK_URL", "stands for https://slack.com"),
     name("SENDGRID_URL", "stands for https://api.sendgrid.com"),
     name("PAGERDUTY_URL", "stands for https://events.pagerduty.com"),
-    reserved("AWS_ENDPOINT_URL", "stands for the endpoints of AWS"),
+    name("AWS_ENDPOINT_URL", "stands for the endpoints of AWS"),
 ];
 
 /// Not a setting but where settings are: the path of the TOML file.

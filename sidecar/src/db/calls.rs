@@ -17,6 +17,8 @@ use super::{DbError, Session};
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 /// One tick of up to 5000 rows, on a server that is busy.
 const TICK_LIMIT: Duration = Duration::from_secs(120);
+/// A batch is short; counting a big table of the host's, and looking through it a last time, is not.
+const REENCRYPT_LIMIT: Duration = Duration::from_secs(600);
 /// A page is read by a person who waits.
 const PAGE_LIMIT: Duration = Duration::from_secs(8);
 
@@ -84,6 +86,20 @@ pub struct TickReport {
     pub more: bool,
 }
 
+/// What one batch of re-encryption came to.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct ReencryptReport {
+    /// Rows re-encrypted now.
+    pub done: u64,
+    /// Rows known to be left, of all rotations; 0 when there is nothing to do now.
+    pub remaining: u64,
+    /// Rotations that wait: for an older transaction, or after an error.
+    #[serde(default)]
+    pub waiting: u64,
+    #[serde(default)]
+    pub rotation: Option<i64>,
+}
+
 /// What somebody asks for who holds a link.
 #[derive(Clone, Copy)]
 pub struct Redemption<'a> {
@@ -115,6 +131,15 @@ impl Session {
     pub async fn tick(&self) -> Result<TickReport, DbError> {
         let rows = self.query(TICK_LIMIT, "select rotator.tick()", &[]).await?;
         document(&rows, "tick")
+    }
+
+    /// Re-encrypts up to `max_rows` rows of the rotation whose turn it is.
+    pub async fn reencrypt_step(&self, max_rows: i32) -> Result<ReencryptReport, DbError> {
+        let statement = "select rotator.reencrypt_step(max_rows => $1)";
+        let rows = self
+            .query(REENCRYPT_LIMIT, statement, &[(&max_rows, Type::INT4)])
+            .await?;
+        document(&rows, "reencrypt_step")
     }
 
     /// Leases up to `max_rows` notifications to `worker` for `lease`.

@@ -14,7 +14,7 @@ mod ssl;
 mod target;
 mod tls;
 
-pub use calls::{Claim, Completion, EngineStatus, Redemption, TickReport};
+pub use calls::{Claim, Completion, EngineStatus, Redemption, ReencryptReport, TickReport};
 pub use error::DbError;
 pub use listener::Listener;
 pub use session::Session;

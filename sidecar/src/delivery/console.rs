@@ -129,7 +129,7 @@ fn line(delivery: &Delivery<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::message::tests::{facts, render, summary_facts};
+    use crate::delivery::message::tests::{facts, key_rotation_facts, render, summary_facts};
     use uuid::Uuid;
 
     #[tokio::test]
@@ -159,6 +159,22 @@ mod tests {
         assert_eq!(lines[1]["link"], "https://x.test/a/t?b=1&c");
         assert_eq!(lines[1]["attempt"], 2);
     }
+
+    #[test]
+    fn a_key_rotation_is_a_block_of_five_lines() {
+        let message = render(&key_rotation_facts("failed"));
+        let block = block(&Delivery {
+            notification_id: Uuid::nil(),
+            recipient: "desk",
+            message: &message,
+            facts: &serde_json::Value::Null,
+            attempt: 1,
+        });
+        assert!(block.starts_with("\n!! Key rotation of Acme failed: 3 of 10,000 rows"));
+        assert!(block.contains("\n  Mend these rows, then select"));
+        assert_eq!(block.lines().count(), 6);
+    }
+
     #[test]
     fn a_summary_is_a_block_with_a_link_for_each() {
         let message = render(&summary_facts(22, 1));

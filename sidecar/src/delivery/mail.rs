@@ -1,6 +1,6 @@
 //! The mail itself: subject, plain text, HTML and headers, built here once, sent by SMTP (`email.rs`) or by SendGrid
 //! (`sendgrid.rs`). Repeats of one notification carry one Message-ID, so that mail systems can drop them; all messages
-//! about one cycle of one secret are one thread.
+//! about one cycle of one secret are one thread, and those about one key rotation.
 //!
 //! Header injection: whatever goes into a header or an address is refused if it holds CR, LF, NUL or another control
 //! character (lettre lets a bare one through, GHSA-g7hc-96xr-gvvx). What it looks like: `templates/mail.{txt,html}`.
@@ -63,8 +63,7 @@ impl Mail {
             subject: message.subject.replace("=?", "= ?"),
             message_id: message_id(delivery.notification_id, from),
             thread: message
-                .secret_id
-                .is_some()
+                .has_thread()
                 .then(|| format!("<{}@{domain}>", message.thread)),
             text: render(&Plain { message })?,
             html: render(&Html {
@@ -130,7 +129,9 @@ fn is_header_safe(text: &str) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::delivery::message::tests::{facts, facts_of, render, summary_facts, test_facts};
+    use crate::delivery::message::tests::{
+        facts, facts_of, key_rotation_facts, render, summary_facts, test_facts,
+    };
     use serde_json::{Value, json};
 
     pub fn mail(facts: &Value, to: &str) -> Result<Mail, Outcome> {
@@ -161,6 +162,9 @@ pub(super) mod tests {
         assert_eq!(to_alice(&facts("renamed", -1)).thread, mail.thread);
         assert_eq!(to_alice(&test_facts()).thread, None);
         assert_eq!(to_alice(&summary_facts(3, 1)).thread, None);
+        let failed = to_alice(&key_rotation_facts("failed")).thread;
+        assert_eq!(failed.as_deref(), Some("<key_rotation.0193.7@example.com>"));
+        assert_eq!(to_alice(&key_rotation_facts("stalled")).thread, failed);
     }
 
     #[test]
@@ -215,7 +219,12 @@ pub(super) mod tests {
 
     #[test]
     fn the_page_loads_nothing_and_needs_no_styles_but_its_own() {
-        for facts in [facts("k", 3), test_facts(), summary_facts(30, 30)] {
+        for facts in [
+            facts("k", 3),
+            test_facts(),
+            summary_facts(30, 30),
+            key_rotation_facts("failed"),
+        ] {
             let html = to_alice(&facts).html;
             for loaded in [
                 "<img", "<link", "<style", "<script", "src=", "url(", "@import",

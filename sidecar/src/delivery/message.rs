@@ -3,12 +3,14 @@
 //!
 //! - here: the type that channels get, and which kind is worded where
 //! - `message/facts.rs`: what the database says about a notification, as types
-//! - `message/words.rs`: the sentences about one secret; `message/summary.rs`: about many
+//! - `message/words.rs`: the sentences about one secret; `message/summary.rs`: about many;
+//!   `message/key_rotation.rs`: about a tenant's keys
 //! - `message/line.rs`: one line, and short
 //!
 //! Elsewhere: the facts themselves, local dates included (`sql/api`); layout and escaping (each channel's file).
 
 mod facts;
+mod key_rotation;
 mod line;
 mod summary;
 #[cfg(test)]
@@ -20,7 +22,7 @@ use serde_json::Value;
 
 pub use line::{one_line, shorten};
 
-use facts::{Facts, Summary};
+use facts::{Facts, KeyRotation, Summary};
 
 /// What a notification is for. The names are those of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub enum Kind {
     Acknowledge,
     /// It was rotated; for channels that keep an incident open.
     Resolve,
+    /// A key rotation failed, is stalled or can't start.
+    KeyRotation,
 }
 
 impl Kind {
@@ -46,6 +50,7 @@ impl Kind {
             Self::Test => "test",
             Self::Acknowledge => "acknowledge",
             Self::Resolve => "resolve",
+            Self::KeyRotation => "key_rotation",
         }
     }
 
@@ -57,6 +62,7 @@ impl Kind {
             Self::Test,
             Self::Acknowledge,
             Self::Resolve,
+            Self::KeyRotation,
         ]
         .into_iter()
         .find(|kind| kind.name() == name)
@@ -79,9 +85,9 @@ pub struct Message {
     pub who: String,
     /// Where to act, if this attempt has a link.
     pub link: Option<String>,
-    /// P1 is the most urgent. None for a summary.
+    /// P1 is the most urgent. None for what is about no single secret.
     pub priority: Option<String>,
-    /// Past its date, or on it.
+    /// Past its date, or on it; of a key rotation: it failed.
     pub urgent: bool,
     /// Past its date. For a summary: something in it is.
     pub overdue: bool,
@@ -93,7 +99,7 @@ pub struct Message {
     pub items: Vec<Item>,
     /// What a summary left out and how to see it.
     pub rest: Option<String>,
-    /// The same for all messages about one cycle of one secret; made of ids only.
+    /// The same for all messages about one cycle of one secret, or about one key rotation; made of ids only.
     pub thread: String,
 }
 
@@ -162,11 +168,20 @@ impl Message {
                 let summary = Summary::deserialize(facts).map_err(|_| MessageError::Shape)?;
                 summary::render(&summary, pages)
             }
+            Kind::KeyRotation => {
+                let rotation = KeyRotation::deserialize(facts).map_err(|_| MessageError::Shape)?;
+                Ok(key_rotation::render(&rotation))
+            }
             Kind::Test => words::render(Kind::Test, &read(facts)?, Some(pages.test())),
             kind @ (Kind::Reminder | Kind::Acknowledge | Kind::Resolve) => {
                 words::render(kind, &read(facts)?, link)
             }
         }
+    }
+
+    /// Others may follow it about the same thing.
+    pub fn has_thread(&self) -> bool {
+        self.secret_id.is_some() || self.kind == Kind::KeyRotation
     }
 
     /// What the button that opens the link says.

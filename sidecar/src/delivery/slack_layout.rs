@@ -237,6 +237,26 @@ mod tests {
     }
 
     #[test]
+    fn a_key_rotation_has_no_button_and_its_errors_are_only_text() {
+        let mut facts = tests::key_rotation_facts("failed");
+        facts["error"] = json!("row <!channel> & <https://evil|x>");
+        let message = body(&tests::render(&facts));
+        let blocks = message["blocks"].as_array().unwrap();
+        assert_eq!(blocks.len(), 2, "{message:#}");
+        let section = blocks[0]["text"]["text"].as_str().unwrap();
+        assert!(section.starts_with(
+            ":rotating_light: *Key rotation of Acme failed: 3 of 10,000 rows could not be re-encrypted*\n"
+        ));
+        assert!(section.contains("row &lt;!channel&gt; &amp; &lt;https://evil|x&gt;"));
+        assert!(section.ends_with("\nMend these rows, then select rotator.retry_key_rotation(7)"));
+        for state in ["stalled", "overdue"] {
+            let message = body(&tests::render(&tests::key_rotation_facts(state)));
+            let text = message["text"].as_str().unwrap();
+            assert!(text.starts_with("Key rotation of Acme is "), "{text}");
+        }
+    }
+
+    #[test]
     fn button_texts_fit() {
         for facts in [facts("k", 3), tests::test_facts()] {
             assert!(tests::render(&facts).button().chars().count() <= BUTTON_TEXT_LIMIT);

@@ -23,6 +23,17 @@ const SECRET: &[&str] = &[
     "purpose",
 ];
 
+/// What is known of a key rotation.
+const ROTATION: &[&str] = &[
+    "id",
+    "from_version",
+    "to_version",
+    "total",
+    "done",
+    "failed",
+    "started_at",
+];
+
 /// The whole body.
 pub fn body(delivery: &Delivery<'_>) -> Value {
     let message = delivery.message;
@@ -33,17 +44,21 @@ pub fn body(delivery: &Delivery<'_>) -> Value {
         "tenant".to_owned(),
         pick(&facts["tenant"], &["slug", "name"]),
     );
-    if message.kind == Kind::Summary {
-        let counts = pick(&facts["counts"], &["total", "overdue", "expiring_soon"]);
-        data.insert("counts".to_owned(), counts);
-        data.insert("items".to_owned(), items(delivery));
-    } else {
-        data.extend(standing(facts, message.overdue));
-        data.insert(
-            "acknowledged_by".to_owned(),
-            text(&facts["acknowledged"]["by"]),
-        );
-        data.insert("link".to_owned(), json!(message.link));
+    match message.kind {
+        Kind::Summary => {
+            let counts = pick(&facts["counts"], &["total", "overdue", "expiring_soon"]);
+            data.insert("counts".to_owned(), counts);
+            data.insert("items".to_owned(), items(delivery));
+        }
+        Kind::KeyRotation => data.extend(key_rotation(facts)),
+        _ => {
+            data.extend(standing(facts, message.overdue));
+            data.insert(
+                "acknowledged_by".to_owned(),
+                text(&facts["acknowledged"]["by"]),
+            );
+            data.insert("link".to_owned(), json!(message.link));
+        }
     }
     if message.kind == Kind::Test {
         data.insert("requested_by".to_owned(), text(&facts["requested_by"]));
@@ -67,6 +82,22 @@ fn standing(facts: &Value, overdue: bool) -> Map<String, Value> {
     standing.insert("days_until_expiry".to_owned(), days);
     standing.insert("overdue".to_owned(), json!(overdue));
     standing
+}
+
+/// What became of a key rotation, and what to do.
+fn key_rotation(facts: &Value) -> Map<String, Value> {
+    let rotation = match &facts["rotation"] {
+        Value::Object(_) => pick(&facts["rotation"], ROTATION),
+        _ => Value::Null,
+    };
+    let mut data = Map::new();
+    data.insert("state".to_owned(), text(&facts["state"]));
+    data.insert("since".to_owned(), text(&facts["since_at"]));
+    data.insert("rotation".to_owned(), rotation);
+    for field in ["error", "fix"] {
+        data.insert(field.to_owned(), text(&facts[field]));
+    }
+    data
 }
 
 fn items(delivery: &Delivery<'_>) -> Value {
@@ -98,7 +129,9 @@ fn text(value: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::message::tests::{facts, render, summary_facts, test_facts};
+    use crate::delivery::message::tests::{
+        facts, key_rotation_facts, render, summary_facts, test_facts,
+    };
     use uuid::Uuid;
 
     const ID: &str = "01a202b2-c500-7000-8000-000000000000";
@@ -159,6 +192,33 @@ mod tests {
         assert!(
             data.get("link").is_none() && data.get("secret").is_none(),
             "{data}"
+        );
+    }
+
+    #[test]
+    fn version_one_of_a_key_rotation() {
+        let mut facts = key_rotation_facts("failed");
+        let body = body_of(&facts);
+        assert_eq!(body["type"], "rotator.key_rotation");
+        assert_eq!(
+            body["data"],
+            json!({
+                "summary": "Key rotation of Acme failed: 3 of 10,000 rows could not be re-encrypted",
+                "tenant": {"slug": "acme", "name": "Acme"},
+                "state": "failed",
+                "since": "2026-11-22T19:31:00Z",
+                "rotation": {"id": 7, "from_version": 3, "to_version": 4, "total": 10_000, "done": 9_997, "failed": 3,
+                             "started_at": "2026-11-22T19:10:00Z"},
+                "error": "public.customers.token, row 17: the ciphertext is not authentic; 2 more rows",
+                "fix": "Mend these rows, then select rotator.retry_key_rotation(7)",
+            })
+        );
+        facts["rotation"] = Value::Null;
+        facts["state"] = json!("overdue");
+        let data = body_of(&facts)["data"].clone();
+        assert_eq!(
+            (&data["state"], &data["rotation"]),
+            (&json!("overdue"), &Value::Null)
         );
     }
 

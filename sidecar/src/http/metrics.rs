@@ -62,6 +62,16 @@ fn render(health: &Health, status: Option<&EngineStatus>) -> String {
         "Notifications leased to this sidecar and not begun yet.",
         figures.waiting() as f64,
     );
+    page.one_counter(
+        "rotator_reencrypted_rows_total",
+        "Rows that this sidecar re-encrypted.",
+        figures.reencrypted_rows(),
+    );
+    page.one_gauge(
+        "rotator_reencrypt_remaining",
+        "Rows left to re-encrypt after this sidecar's last batch; 0 while somebody else does that.",
+        figures.reencrypt_remaining() as f64,
+    );
     let listening = health.listening() == Listening::Up;
     page.one_gauge(
         "rotator_listen_up",

@@ -66,6 +66,8 @@ pub struct Figures {
     waiting: AtomicU64,
     claimed: AtomicU64,
     late: AtomicU64,
+    reencrypted: AtomicU64,
+    reencrypt_remaining: AtomicU64,
 }
 
 impl Default for Figures {
@@ -78,6 +80,8 @@ impl Default for Figures {
             waiting: AtomicU64::new(0),
             claimed: AtomicU64::new(0),
             late: AtomicU64::new(0),
+            reencrypted: AtomicU64::new(0),
+            reencrypt_remaining: AtomicU64::new(0),
         }
     }
 }
@@ -109,6 +113,17 @@ impl Figures {
         self.late.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// So many rows were re-encrypted, and so many are left.
+    pub fn reencrypted(&self, rows: u64, remaining: u64) {
+        self.reencrypted.fetch_add(rows, Ordering::Relaxed);
+        self.set_reencrypt_remaining(remaining);
+    }
+
+    /// So many rows are left to re-encrypt; 0 where that is somebody else's business.
+    pub fn set_reencrypt_remaining(&self, rows: u64) {
+        self.reencrypt_remaining.store(rows, Ordering::Relaxed);
+    }
+
     /// By positions in [`CHANNELS`] and [`OUTCOMES`].
     pub fn deliveries(&self, channel: usize, outcome: usize) -> u64 {
         self.deliveries[channel][outcome].load(Ordering::Relaxed)
@@ -133,6 +148,14 @@ impl Figures {
 
     pub fn late_results(&self) -> u64 {
         self.late.load(Ordering::Relaxed)
+    }
+
+    pub fn reencrypted_rows(&self) -> u64 {
+        self.reencrypted.load(Ordering::Relaxed)
+    }
+
+    pub fn reencrypt_remaining(&self) -> u64 {
+        self.reencrypt_remaining.load(Ordering::Relaxed)
     }
 }
 

@@ -2,16 +2,18 @@
 //!
 //! The parts, one file each: waiting for the database and checking versions (`startup.rs`), LISTEN (`listen.rs`),
 //! claiming and delivering (`dispatch.rs`), reporting results (`completions.rs`), engine status and tick
-//! (`upkeep.rs`), what the probes tell (`health.rs`) and what is counted (`figures.rs`), signals (`signals.rs`). Pages,
-//! probes and metrics: `http/`.
+//! (`upkeep.rs`), re-encryption where nobody else does it (`reencryption.rs`), what the probes tell (`health.rs`) and
+//! what is counted (`figures.rs`), signals (`signals.rs`). Pages, probes and metrics: `http/`.
 //!
-//! Connections to the database: LISTEN, claim, complete, upkeep, pages. Tests: `tests/` runs the binary.
+//! Connections to the database: LISTEN, claim, complete, upkeep, pages, and re-encryption once it is on us. Tests:
+//! `tests/` runs the binary.
 
 mod completions;
 mod dispatch;
 mod figures;
 mod health;
 mod listen;
+mod reencryption;
 mod signals;
 mod startup;
 mod upkeep;
@@ -19,13 +21,13 @@ mod upkeep;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use figures::{BOUNDS_MS, CHANNELS, Figures, OUTCOMES};
 pub use health::{Health, Listening};
-pub use signals::shutdown_on_signals;
+pub use signals::{shutdown_on_signals, stop_on_signals};
 
 use crate::config::{PREFIX, Settings};
 use crate::db::{Session, Target};
@@ -121,9 +123,17 @@ async fn work(
         listening.await;
         Ok(())
     });
+    let (says_on_us, on_us) = watch::channel(false);
     parts.spawn(upkeep::run(
         upkeep_session,
         wake.clone(),
+        says_on_us,
+        health.clone(),
+        shutdown.clone(),
+    ));
+    parts.spawn(reencryption::run(
+        Session::new(target.clone()),
+        on_us,
         health.clone(),
         shutdown.clone(),
     ));

@@ -5,11 +5,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::{Exit, Failure};
 
-/// A token that the first SIGTERM or SIGINT cancels. Must be called inside the runtime.
+/// A token that the first SIGTERM or SIGINT cancels, for `rotator serve`.
+///
+/// # Errors
+/// As [`stop_on_signals`].
+pub fn shutdown_on_signals() -> Result<CancellationToken, Failure> {
+    stop_on_signals(
+        || tracing::info!("stopping: finishing what is in flight (a second signal stops at once)"),
+        || tracing::warn!("stopped at once; what was in flight may be delivered again"),
+    )
+}
+
+/// A token that the first SIGTERM or SIGINT cancels; the second one ends the process. What each says is told. Must be
+/// called inside the runtime.
 ///
 /// # Errors
 /// The handlers can't be installed.
-pub fn shutdown_on_signals() -> Result<CancellationToken, Failure> {
+pub fn stop_on_signals(
+    first: impl FnOnce() + Send + 'static,
+    second: impl FnOnce() + Send + 'static,
+) -> Result<CancellationToken, Failure> {
     let install = |kind| {
         signal(kind).map_err(|error| {
             Failure::new(
@@ -21,13 +36,13 @@ pub fn shutdown_on_signals() -> Result<CancellationToken, Failure> {
     let mut terminate = install(SignalKind::terminate())?;
     let mut interrupt = install(SignalKind::interrupt())?;
     let token = CancellationToken::new();
-    let shutdown = token.clone();
+    let stop = token.clone();
     tokio::spawn(async move {
         either(&mut terminate, &mut interrupt).await;
-        tracing::info!("stopping: finishing what is in flight (a second signal stops at once)");
-        shutdown.cancel();
+        first();
+        stop.cancel();
         either(&mut terminate, &mut interrupt).await;
-        tracing::warn!("stopped at once; what was in flight may be delivered again");
+        second();
         std::process::exit(Exit::Aborted as i32);
     });
     Ok(token)

@@ -1,24 +1,27 @@
 //! Watches the engine: every fifteen seconds its status, and a tick when nobody else has ticked for a while. Where
 //! pg_cron runs, it ticks each minute and the sidecar never has to; several sidecars ticking at once do no harm.
+//! Whoever ticks re-encrypts, too: each look says whether that is on us (`reencryption.rs`).
 //!
 //! An extension that was updated under us to a version that doesn't fit ends the process as it would have prevented the
 //! start: what calls would do then is unknown. What is in flight is finished first. Tests: `tests/` updates it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::health::Health;
 use super::startup;
-use crate::db::{DbError, EngineStatus, Session};
+use crate::db::{DbError, Session};
 use crate::failure::Failure;
 
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// pg_cron's minute, and what it may be late.
 const TICK_OVERDUE_SECONDS: f64 = 75.0;
+/// How far the database's whole seconds and our own clock may be apart about one and the same tick.
+const SAME_TICK_SECONDS: f64 = 2.0;
 
 /// Looks and ticks until shutdown.
 ///
@@ -27,9 +30,11 @@ const TICK_OVERDUE_SECONDS: f64 = 75.0;
 pub async fn run(
     session: Session,
     wake: Arc<Notify>,
+    on_us: watch::Sender<bool>,
     health: Arc<Health>,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
+    let mut our_tick = None;
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last_error: Option<String> = None;
@@ -40,7 +45,7 @@ pub async fn run(
         }
         let result = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            result = look_after(&session, &wake, &health) => result,
+            result = look_after(&session, &wake, &health, &mut our_tick, &on_us) => result,
         };
         match result {
             Ok(Some(misfit)) => return Err(misfit),
@@ -70,6 +75,8 @@ async fn look_after(
     session: &Session,
     wake: &Notify,
     health: &Health,
+    our_tick: &mut Option<Instant>,
+    on_us: &watch::Sender<bool>,
 ) -> Result<Option<Failure>, DbError> {
     let status = match session.engine_status().await {
         Ok(status) => status,
@@ -89,27 +96,37 @@ async fn look_after(
         }
         startup::watch_library(health, version, status.library_version.as_deref());
     }
-    tick_if_overdue(session, wake, &status).await?;
-    Ok(None)
-}
-
-async fn tick_if_overdue(
-    session: &Session,
-    wake: &Notify,
-    status: &EngineStatus,
-) -> Result<(), DbError> {
     tracing::debug!(
         queued = status.queued,
         dead = status.dead,
         oldest_due_s = status.oldest_due_seconds,
         "engine status"
     );
-    if status
-        .seconds_since_tick
-        .is_some_and(|seconds| seconds <= TICK_OVERDUE_SECONDS)
-    {
-        return Ok(());
+    let since = status.seconds_since_tick;
+    if is_overdue(since) {
+        tick(session, wake).await?;
+        *our_tick = Some(Instant::now());
+        on_us.send_replace(true);
+    } else {
+        let ours = our_tick.map(|at| at.elapsed().as_secs_f64());
+        on_us.send_replace(is_ours(since, ours));
     }
+    Ok(None)
+}
+
+fn is_overdue(seconds_since_tick: Option<f64>) -> bool {
+    seconds_since_tick.is_none_or(|seconds| seconds > TICK_OVERDUE_SECONDS)
+}
+
+/// Whether nobody has ticked since we did, so many seconds ago.
+fn is_ours(seconds_since_tick: Option<f64>, seconds_since_ours: Option<f64>) -> bool {
+    match (seconds_since_tick, seconds_since_ours) {
+        (Some(last), Some(ours)) => last + SAME_TICK_SECONDS >= ours,
+        _ => false,
+    }
+}
+
+async fn tick(session: &Session, wake: &Notify) -> Result<(), DbError> {
     loop {
         let report = session.tick().await?;
         if report.due > 0 || report.queued > 0 || report.cancelled > 0 {
@@ -127,5 +144,19 @@ async fn tick_if_overdue(
         if !report.more {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn re_encryption_is_on_whoever_ticked_last() {
+        assert!(is_overdue(None) && is_overdue(Some(76.0)) && !is_overdue(Some(75.0)));
+        assert!(is_ours(Some(15.0), Some(15.4)), "whole seconds");
+        assert!(is_ours(Some(16.0), Some(15.4)));
+        assert!(!is_ours(Some(3.0), Some(15.4)), "somebody ticked since");
+        assert!(!is_ours(Some(3.0), None), "we never did");
     }
 }

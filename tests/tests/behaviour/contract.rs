@@ -33,6 +33,8 @@ const CALLS: &[(&str, &str, &str)] = &[
     ("complete_notifications", "results jsonb", "TABLE(id uuid, accepted boolean)"),
     ("redeem_link", "token text, action text, note text DEFAULT NULL::text, via text DEFAULT 'link'::text, until timestamp with time zone DEFAULT NULL::timestamp with time zone, next_expiry_date timestamp with time zone DEFAULT NULL::timestamp with time zone", "jsonb"),
     ("doctor", "", "TABLE(check_name text, ok boolean, detail text, fix text)"),
+    ("encrypt", "plaintext text, label text, row_key text", "bytea"),
+    ("decrypt", "ciphertext bytea, label text, row_key text", "text"),
     ("rotate_key", "tenant text DEFAULT NULL::text, reason text DEFAULT 'manual'::text", "bigint"),
 ];
 

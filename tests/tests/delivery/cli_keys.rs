@@ -143,7 +143,7 @@ async fn rotating_makes_a_new_version_active_and_old_rows_still_read() -> Result
         .ok()
         .await?;
     ensure!(
-        table.starts_with("TENANT") && table.contains("decrypt_only"),
+        table.starts_with("PURPOSE") && table.contains("decrypt_only"),
         "{table}"
     );
     Ok(())
@@ -254,6 +254,12 @@ async fn help_is_everywhere_and_needs_nothing() -> Result<()> {
         &["keys", "new-master", "--help"],
         &["keys", "status", "--help"],
         &["keys", "rotate", "--help"],
+        &["keys", "reencrypt", "--help"],
+        &["keys", "schedule", "--help"],
+        &["keys", "rollback", "--help"],
+        &["keys", "retire", "--help"],
+        &["keys", "destroy", "--help"],
+        &["keys", "rewrap", "--help"],
         &["doctor", "--help"],
     ] {
         let help = Cli::offline(arguments)?.ok().await?;

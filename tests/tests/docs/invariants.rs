@@ -39,7 +39,7 @@ fn the_sidecar_names_no_table_and_the_library_reads_keys_alone() -> Result<()> {
 
     files.clear();
     rust_files(&root().join("extension/src"), &mut files)?;
-    let mut queries = 0;
+    let (mut queries, mut calls) = (0, 0);
     for file in &files {
         let text = std::fs::read_to_string(file)?;
         let at_home = file.ends_with("keyring/load.rs");
@@ -53,7 +53,13 @@ fn the_sidecar_names_no_table_and_the_library_reads_keys_alone() -> Result<()> {
         }
         for query in text.split("c\"").skip(1) {
             let query = query.split('"').next().unwrap_or(query);
-            if query.starts_with("select ") {
+            if let Some(asked) = query.strip_prefix("select rotator") {
+                calls += 1;
+                ensure!(
+                    asked.ends_with(')') && !asked.contains(" from "),
+                    "more than a function of ours: {query}"
+                );
+            } else if query.starts_with("select ") {
                 queries += 1;
                 let tables: Vec<&str> = query
                     .split(" from ")
@@ -64,7 +70,10 @@ fn the_sidecar_names_no_table_and_the_library_reads_keys_alone() -> Result<()> {
             }
         }
     }
-    ensure!(queries > 0, "the search finds the library's queries");
+    ensure!(
+        queries > 0 && calls > 0,
+        "the search finds the library's queries"
+    );
     Ok(())
 }
 

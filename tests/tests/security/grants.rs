@@ -20,7 +20,10 @@ const ALLOWED: &[&str] = &[
     "rotator_user SELECT: rotator_internal.encryption_key.tenant_id rotator_internal.encryption_key.id rotator_internal.encryption_key.purpose rotator_internal.encryption_key.version rotator_internal.encryption_key.status rotator_internal.encryption_key.created_at rotator_internal.encryption_key.activated_at rotator_internal.encryption_key.retired_at rotator_internal.encryption_key.destroyed_at",
     "rotator_user EXECUTE: rotator_internal.open_field() rotator_internal.recipient_hint()",
     "rotator_user EXECUTE: rotator.acknowledge() rotator.add_member() rotator.add_notification_policy() rotator.import_secrets() rotator.mark_rotated() rotator.register_secret() rotator.remove_member() rotator.remove_notification_policy() rotator.retire_secret() rotator.rotate_key() rotator.search_secrets() rotator.set_contact() rotator.test_notification()",
-    "rotator_admin EXECUTE: rotator.create_tenant() rotator.disable_schedule() rotator.doctor() rotator.enable_schedule() rotator.engine_status() rotator.run_tick() rotator.tick()",
+    "rotator_admin EXECUTE: rotator.create_tenant() rotator.disable_schedule() rotator.doctor() rotator.enable_schedule() rotator.engine_status() rotator.reload_master_key() rotator.rewrap_keys() rotator.run_tick() rotator.tick()",
+    "rotator_user EXECUTE: rotator.encrypt() rotator.decrypt()",
+    "rotator_host USAGE: rotator_internal",
+    "rotator_host EXECUTE: rotator_internal.ciphertext_key() rotator_internal.reseal_value() rotator_internal.value_opens()",
     "rotator_auditor SELECT: rotator.audit_log rotator_internal.audit_event",
     "rotator_sidecar EXECUTE: rotator.claim_notifications() rotator.complete_notification() rotator.complete_notifications() rotator.engine_status() rotator.fail_notification() rotator.redeem_link() rotator.release_notifications() rotator.tick()",
 ];

@@ -2,7 +2,9 @@
 //! file is mended, without a restart.
 
 use std::fs::Permissions;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +33,8 @@ async fn stored(admin: &Client) -> Result<String> {
         from pg_class where relnamespace = 'rotator_internal'::regnamespace and relkind = 'r' and relname <> 'heartbeat' order by relname) as t").await
 }
 
-async fn expect_unavailable(kept: &Kept, why: &str, problem: &str) -> Result<()> {
+/// Needing the key is refused with this problem, and nothing is written; the rest goes on.
+pub async fn expect_unavailable(kept: &Kept, why: &str, problem: &str) -> Result<()> {
     let (db, role) = (&kept.db, &kept.member_of_acme);
     let before = stored(&db.admin).await?;
     let member = db.connect_as(role).await?;
@@ -65,7 +68,8 @@ async fn expect_unavailable(kept: &Kept, why: &str, problem: &str) -> Result<()>
     Ok(())
 }
 
-async fn expect_well(kept: &Kept, after: &str) -> Result<()> {
+/// What was written can be read, and more can be written.
+pub async fn expect_well(kept: &Kept, after: &str) -> Result<()> {
     let db = &kept.db;
     let member = db.connect_as(&kept.member_of_acme).await?;
     ensure!(
@@ -94,21 +98,22 @@ async fn expect_well(kept: &Kept, after: &str) -> Result<()> {
 }
 
 /// The database, and the one member that asks.
-struct Kept {
-    db: TestDb,
-    member_of_acme: Role,
+pub struct Kept {
+    pub db: TestDb,
+    pub member_of_acme: Role,
 }
 
 impl Kept {
     /// Restarts the server, which must come up whatever is wrong with the file.
-    async fn restart(&mut self) -> Result<()> {
+    pub async fn restart(&mut self) -> Result<()> {
         self.db.cluster.restart().await?;
         self.db.admin = self.db.superuser().await?;
         Ok(())
     }
 }
 
-async fn kept() -> Result<Kept> {
+/// A cluster of the test's own, with a tenant that has a secret.
+pub async fn kept() -> Result<Kept> {
     let db = TestDb::in_cluster(Arc::new(Cluster::start(Options::default()).await?)).await?;
     db.tenant("acme").await?;
     let member_of_acme = db.member("acme", "admin").await?;
@@ -158,7 +163,7 @@ async fn nothing_is_written_without_the_master_key_and_all_works_once_it_is_mend
                 .starts_with("RT010")
         );
         kept.db.cluster.write_master_key(&good)?;
-        // A name that isn't in the file makes a session look again, at most every ten seconds.
+        // A key that isn't there or doesn't open makes a session look again, at most every ten seconds.
         until(
             Duration::from_secs(15),
             &format!("{why}: an open session to find the mended file"),
@@ -176,4 +181,92 @@ async fn nothing_is_written_without_the_master_key_and_all_works_once_it_is_mend
         );
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn only_a_file_outside_the_data_directory_will_do_whatever_links_lead_to_it() -> Result<()> {
+    let mut kept = kept().await?;
+    let (data, good) = (
+        kept.db.cluster.data.clone(),
+        kept.db.cluster.master_key.clone(),
+    );
+    let folder = good.with_file_name("mounted");
+    std::fs::create_dir_all(folder.join("..2026_11_22"))?;
+    let server = std::fs::metadata(&data)?.uid();
+    let copy = |to: &Path, contents: &[u8]| -> Result<PathBuf> {
+        std::fs::write(to, contents)?;
+        std::fs::set_permissions(to, Permissions::from_mode(0o400))?;
+        chown(to, Some(server), None)?;
+        Ok(to.to_owned())
+    };
+    let link = |to: &Path, at: PathBuf| -> Result<PathBuf> {
+        symlink(to, &at)?;
+        Ok(at)
+    };
+    let key = std::fs::read(&good)?;
+    let inside = copy(&data.join("master.key"), &key)?;
+    let fifo = folder.join("fifo");
+    ensure!(Command::new("mkfifo").arg(&fifo).status()?.success());
+    copy(&folder.join("..2026_11_22/master.key"), &key)?;
+    link(Path::new("..2026_11_22"), folder.join("..data"))?;
+    let mounted = link(Path::new("..data/master.key"), folder.join("master.key"))?;
+
+    for (file, problem) in [
+        (
+            link(&inside, folder.join("to-inside"))?,
+            "inside the data directory",
+        ),
+        (
+            link(&good, data.join("to-outside"))?,
+            "inside the data directory",
+        ),
+        (
+            link(&data, folder.join("folder"))?.join("master.key"),
+            "inside the data directory",
+        ),
+        (folder.clone(), "no regular file"),
+        (fifo, "no regular file"),
+        (copy(&folder.join("empty"), b"")?, "holds no key"),
+        (
+            copy(&folder.join("long"), &b"# long\n".repeat(10_000))?,
+            "larger than 64 KiB",
+        ),
+        ("master.key".into(), "must be an absolute path"),
+        (inside, "inside the data directory"),
+    ] {
+        take(&kept, &file, &format!("false {problem}")).await?;
+        let said = refusal(
+            &kept.db.admin,
+            "select rotator.create_tenant('beta', 'Beta')",
+        )
+        .await?;
+        ensure!(
+            said.starts_with("RT010") && said.contains(problem),
+            "{file:?}: {said}"
+        );
+    }
+    kept.restart().await?;
+    expect_unavailable(&kept, "inside", "inside the data directory").await?;
+    // As Kubernetes mounts secrets, and changes them.
+    take(&kept, &mounted, "true from the file").await?;
+    kept.restart().await?;
+    expect_well(&kept, "a mounted secret").await
+}
+
+/// Points the setting at this file and waits until doctor() says so: the words of `verdict`, in their order.
+async fn take(kept: &Kept, file: &Path, verdict: &str) -> Result<()> {
+    let admin = &kept.db.admin;
+    let file = file.display();
+    admin
+        .batch_execute(&format!(
+            "alter system set rotator.master_key_file = '{file}'"
+        ))
+        .await?;
+    admin.batch_execute("select pg_reload_conf()").await?;
+    let (ok, words) = verdict.split_once(' ').unwrap_or((verdict, ""));
+    until(Duration::from_secs(10), &format!("{file}: {verdict}"), async || {
+        let said = text(admin, "select ok::text || ' ' || detail from rotator.doctor() where check_name = 'master key'").await?;
+        Ok(said.starts_with(ok) && said.contains(words))
+    })
+    .await
 }

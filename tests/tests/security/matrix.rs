@@ -19,6 +19,8 @@ const MEMBERS: &[&str] = &[
     "acknowledge",
     "add_member",
     "add_notification_policy",
+    "decrypt",
+    "encrypt",
     "import_secrets",
     "mark_rotated",
     "register_secret",

@@ -19,6 +19,18 @@ hint: put this line into the file that rotator.master_key_file names, owned by t
       As its first line it wraps new data keys; further down it only unwraps. Keep a copy apart from backups.";
 
 pub fn run() -> Result<Exit, Failure> {
+    print(&fresh_line()?)?;
+    if stdout().is_terminal() {
+        eprintln!("{HINT}");
+    }
+    Ok(Exit::Ok)
+}
+
+/// A master key that nobody has had before.
+///
+/// # Errors
+/// The operating system gives no random bytes.
+pub fn fresh_line() -> Result<Zeroizing<String>, Failure> {
     let mut key = Zeroizing::new([0_u8; 32]);
     getrandom::fill(key.as_mut_slice()).map_err(|error| {
         Failure::new(
@@ -27,11 +39,7 @@ pub fn run() -> Result<Exit, Failure> {
         )
         .hint("Check that /dev/urandom is there.")
     })?;
-    print(&line(&key, Timestamp::now()))?;
-    if stdout().is_terminal() {
-        eprintln!("{HINT}");
-    }
-    Ok(Exit::Ok)
+    Ok(line(&key, Timestamp::now()))
 }
 
 fn line(key: &[u8; 32], at: Timestamp) -> Zeroizing<String> {

@@ -7,15 +7,13 @@
 //! repeated.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::import_report::{Outcome, Report};
 use crate::cli::Place;
 use crate::cli::args::{Import, spelling};
+use crate::cli::progress::Progress;
 use crate::cli::session::{Refusal, Session, field};
 use crate::failure::{Exit, Failure};
 use crate::import::{self, Entry, Kind, Options, ReadError, Rows};
@@ -26,8 +24,6 @@ const BATCH: usize = 1000;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// How often a batch is tried that another session got in the way of.
 const TRIES: usize = 5;
-/// How often a line of progress is written where there is no terminal for a bar.
-const EVERY: Duration = Duration::from_secs(10);
 
 const SEND: &str = "select action, error, id::text from rotator.import_secrets(items => $1::jsonb, dry_run => $2::bool) order by item";
 
@@ -50,10 +46,10 @@ pub async fn run(place: &Place, args: Import) -> Result<Exit, Failure> {
         args.report.as_deref(),
         &input.path,
     )?;
-    let progress = Progress::new(total);
+    let progress = Progress::new(total.map(|rows| rows as u64));
     let mut rows = input.rows(&options)?;
     let sent = send_all(&mut session, &mut rows, &input, &mut report, &progress).await;
-    progress.bar.finish_and_clear();
+    progress.clear();
     for note in rows.notes() {
         eprintln!("note: {note}");
     }
@@ -142,45 +138,6 @@ fn kind(path: &Path) -> Option<Kind> {
     }
 }
 
-/// A bar on a terminal; elsewhere a line now and then, so that a log shows that it goes on.
-struct Progress {
-    bar: ProgressBar,
-    total: Option<usize>,
-    started: Instant,
-}
-
-impl Progress {
-    fn new(total: Option<usize>) -> Self {
-        let length = total.map(|rows| rows as u64);
-        let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
-        let template = match total {
-            Some(_) => "{bar:30} {human_pos}/{human_len} rows, {elapsed} so far, {eta} left",
-            None => "{spinner} {human_pos} rows, {elapsed} so far",
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(Duration::from_millis(250));
-        Self {
-            bar,
-            total,
-            started: Instant::now(),
-        }
-    }
-
-    fn show(&self, done: usize, told: &mut Duration) {
-        self.bar.set_position(done as u64);
-        let elapsed = self.started.elapsed();
-        if !std::io::stderr().is_terminal() && elapsed - *told >= EVERY {
-            *told = elapsed;
-            let of = self
-                .total
-                .map_or(String::new(), |total| format!(" of {total}"));
-            eprintln!("note: {done}{of} rows done after {} s", elapsed.as_secs());
-        }
-    }
-}
-
 async fn send_all(
     session: &mut Session,
     rows: &mut Rows<'_>,
@@ -188,7 +145,6 @@ async fn send_all(
     report: &mut Report,
     progress: &Progress,
 ) -> Result<(), Failure> {
-    let mut told = Duration::ZERO;
     loop {
         let mut batch: Vec<Entry> = Vec::with_capacity(BATCH);
         let mut bytes = 0;
@@ -208,7 +164,7 @@ async fn send_all(
         }
         let last = batch.is_empty();
         send(session, batch, report, progress).await?;
-        progress.show(report.done(), &mut told);
+        progress.show(report.done() as u64);
         if let Some(failure) = unreadable {
             return Err(failure);
         }
@@ -268,7 +224,7 @@ async fn send(
                 None => Outcome::failed(place, name, NO_REASON.to_owned()),
             },
         };
-        progress.bar.suspend(|| report.add(outcome))?;
+        progress.suspend(|| report.add(outcome))?;
     }
     Ok(())
 }

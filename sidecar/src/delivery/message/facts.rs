@@ -1,5 +1,5 @@
-//! What the database says about a notification, as types: `message` of a claim. Two shapes, one secret or many; what is
-//! not needed for words is left out. The same shapes from the other side: `sql/api/message.sql`.
+//! What the database says about a notification, as types: `message` of a claim. One secret, many, or a tenant's keys; what
+//! is not needed for words is left out. The same shapes from the other side: `sql/api/{message,summary,key_alert}.sql`.
 
 use serde::Deserialize;
 
@@ -52,6 +52,55 @@ pub struct Entry {
     pub overdue: Option<bool>,
     #[serde(default)]
     pub link_token: Option<String>,
+}
+
+/// A key rotation that needs somebody.
+#[derive(Deserialize)]
+pub struct KeyRotation {
+    pub tenant: Tenant,
+    pub tenant_id: String,
+    pub state: RotationState,
+    /// None if it has not started.
+    #[serde(default)]
+    pub rotation: Option<Rotation>,
+    /// When it came to that.
+    #[serde(default)]
+    pub since_local: Option<String>,
+    /// Names columns and keys of rows, never what is in them.
+    #[serde(default)]
+    pub error: Option<String>,
+    #[serde(default)]
+    pub fix: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum RotationState {
+    Failed,
+    Stalled,
+    Overdue,
+}
+
+impl RotationState {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Stalled => "stalled",
+            Self::Overdue => "overdue",
+        }
+    }
+}
+
+/// Of the rows that are to be under the new key.
+#[derive(Deserialize)]
+pub struct Rotation {
+    pub id: i64,
+    pub from_version: i64,
+    pub to_version: i64,
+    pub total: u64,
+    pub done: u64,
+    pub failed: u64,
+    pub started_local: String,
 }
 
 #[derive(Deserialize)]

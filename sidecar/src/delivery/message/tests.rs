@@ -55,6 +55,20 @@ pub fn summary_facts(total: u64, overdue: u64) -> Value {
     })
 }
 
+/// A key rotation in that state, as `sql/api/key_alert.sql` puts it.
+pub fn key_rotation_facts(state: &str) -> Value {
+    json!({
+        "kind": "key_rotation", "notification_id": "0190", "tenant_id": "0193",
+        "tenant": {"slug": "acme", "name": "Acme", "time_zone": "Europe/Berlin"},
+        "state": state,
+        "rotation": {"id": 7, "from_version": 3, "to_version": 4, "total": 10_000, "done": 9_997, "failed": 3,
+                     "started_at": "2026-11-22T19:10:00Z", "started_local": "Sun 22 Nov 2026, 20:10 (Europe/Berlin)"},
+        "since_at": "2026-11-22T19:31:00Z", "since_local": "Sun 22 Nov 2026, 20:31 (Europe/Berlin)",
+        "error": "public.customers.token, row 17: the ciphertext is not authentic; 2 more rows",
+        "fix": "Mend these rows, then select rotator.retry_key_rotation(7)"
+    })
+}
+
 /// Those facts in words, with the link `https://x.test/a/t?b=1&c` where there is one.
 pub fn render(facts: &Value) -> Message {
     try_render(facts).unwrap()
@@ -257,6 +271,8 @@ fn what_is_not_understood_is_an_error_and_not_a_guess() {
         json!({"kind": "reminder"}),
         json!({"kind": "summary"}),
         json!({"kind": "test"}),
+        json!({"kind": "key_rotation"}),
+        key_rotation_facts("paused"),
         json!({"kind": 7}),
         json!([1]),
     ] {

@@ -5,10 +5,15 @@
 
 mod calendar;
 mod crypto;
+mod crypto_view;
 mod deliveries;
 mod delivery;
 mod import;
+mod key_first_use;
 mod peer;
+mod reencryption;
+mod rotate_all;
+mod rotation_load;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,9 +30,14 @@ async fn main() -> Result<ExitCode> {
         .into();
     let mut record = Record::new(&results, &arguments.next().unwrap_or_default())?;
     crypto::run(&mut record).await?;
+    crypto_view::run(&mut record).await?;
+    key_first_use::run(&mut record).await?;
     calendar::run(&mut record).await?;
     delivery::run(&mut record).await?;
     import::run(&mut record).await?;
+    reencryption::run(&mut record).await?;
+    rotate_all::run(&mut record).await?;
+    rotation_load::run(&mut record).await?;
     deliveries::run(&mut record).await?;
     if record.missed() > 0 {
         eprintln!("{} missed the bar", record.missed());

@@ -1,0 +1,134 @@
+-- One step of re-encryption in one table, ours or the host's: look at a span of rows in the order of their key, lock those
+-- under an older key that nobody else has locked, and rewrite them. In our tables no index holds a ciphertext, so each
+-- rewrite is a HOT update while its page has room. What a step found: type rotator_internal.walked.
+-- Who calls it: api/reencryption.sql, and for the host's tables, with other rights, api/encrypted_column.sql.
+-- Covered by tests/tests/behaviour/{key_rotation,encrypted_column}.rs.
+
+create or replace function rotator_internal.walk_statement(
+    relation text,
+    key_column text,
+    key_type text,
+    tenant_condition text,
+    column_names text[],
+    labels text[],
+    is_own boolean,
+    is_partitioned boolean,
+    from_start boolean) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    stale text;
+    kept text;
+    resealed text;
+    opens text;
+    assigned text;
+begin
+    select
+        string_agg(format('(t.%1$I is not null and rotator_internal.ciphertext_key(t.%1$I) is distinct from $2)', c.name), ' or '),
+        string_agg(format('t.%I as old_%s', c.name, c.n), ', '),
+        string_agg(format(
+            '%s($1, %L, h.row_key%s, h.old_%s) as new_%s',
+            case when is_own then 'rotator_internal.reseal_field' else 'rotator_internal.reseal_value' end,
+            c.label, case when is_own then '' else '::text' end, c.n, c.n), ', '),
+        string_agg(format('(r.new_%1$s is not null or r.old_%1$s is null)', c.n), ' and '),
+        string_agg(format('%I = f.new_%s', c.name, c.n), ', ')
+    into stale, kept, resealed, opens, assigned
+    from unnest(column_names, labels) with ordinality as c (name, label, n);
+
+    -- A row is found again by its place; in a partitioned table only together with its partition. Ties: a key may occur in
+    -- several partitions, and the next step begins behind it.
+    return format(
+        $sql$
+        with span as materialized (
+            select t.tableoid as part, t.ctid as place, t.%2$I as row_key, (%5$s) as is_stale
+            from %1$s as t
+            where %4$s %6$s
+            order by t.%2$I
+            fetch first $4 rows with ties
+        ),
+        todo as materialized (
+            select s.place, s.row_key from span as s where s.is_stale order by s.row_key fetch first $5 rows with ties
+        ),
+        held as materialized (
+            select t.tableoid as part, t.ctid as place, t.%2$I as row_key, %7$s
+            from %1$s as t
+            where %11$s
+            for no key update skip locked
+        ),
+        resealed as materialized (
+            select h.*, %8$s from held as h
+        ),
+        fresh as materialized (
+            select r.*, %9$s as opens from resealed as r
+        ),
+        renewed as (
+            update %1$s as t
+            set %10$s
+            from fresh as f
+            where t.ctid = f.place %12$s and f.opens
+            returning f.row_key
+        ),
+        counted as (
+            select
+                (select count(*) from span) as seen,
+                (select s.row_key from span as s order by s.row_key desc limit 1) as last_seen,
+                (select count(*) from span as s where s.is_stale) as stale,
+                (select count(*) from todo) as todo,
+                (select s.row_key from todo as s order by s.row_key desc limit 1) as last_todo,
+                (select count(*) from held) as held,
+                (select count(*) from renewed) as renewed,
+                (select count(*) from fresh as f where not f.opens) as failed
+        )
+        select
+            (case when c.todo >= $5 and c.todo > 0 then c.last_todo else c.last_seen end)::text,
+            c.seen < $4 and (c.todo = 0 or c.todo < $5 or c.last_todo = c.last_seen),
+            c.stale, c.renewed, c.todo - c.held, c.held - c.failed - c.renewed, c.failed,
+            (select f.row_key::text from fresh as f where not f.opens order by f.row_key limit 1),
+            (
+                select f.row_key::text
+                from fresh as f
+                where c.held - c.failed > c.renewed and f.opens and f.row_key not in (select n.row_key from renewed as n)
+                order by f.row_key
+                limit 1)
+        from counted as c
+        $sql$,
+        relation, key_column, key_type, tenant_condition, stale,
+        case when from_start then '' else format('and t.%I > $3::%s', key_column, key_type) end,
+        kept, resealed, opens, assigned,
+        case
+            when is_partitioned then format('%s and t.%I = any (array(select d.row_key from todo as d))', tenant_condition, key_column)
+            else 't.ctid = any (array(select d.place from todo as d))'
+        end,
+        case when is_partitioned then 'and t.tableoid = f.part' else '' end);
+end
+$$;
+
+comment on function rotator_internal.walk_statement(text, text, text, text, text[], text[], boolean, boolean, boolean) is
+    'The statement of a step; its parameters: tenant, active key, last row key so far as text, how many rows to look at, how '
+    'many to rewrite (0 counts only). Identifiers come quoted or are quoted here.';
+
+create or replace function rotator_internal.walk_own(
+    place text, tenant uuid, active_key bigint, after text, reach integer, max_rows integer) returns rotator_internal.walked
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    w rotator_internal.walked;
+begin
+    execute rotator_internal.walk_statement(
+        'rotator_internal.' || place, 'id', 'uuid', 't.tenant_id = $1',
+        case place when 'secret' then array['name', 'provider_ref', 'purpose'] else array['address'] end,
+        case place
+            when 'secret' then array['secret.name', 'secret.provider_ref', 'secret.purpose'] else array['recipient.address'] end,
+        true, false, after is null)
+    into w
+    using tenant, active_key, after, reach, max_rows;
+    return w;
+end
+$$;
+
+comment on function rotator_internal.walk_own(text, uuid, bigint, text, integer, integer) is
+    'A step in one of our tables with ciphertexts: secret or recipient.';
