@@ -1,7 +1,8 @@
 -- Columns of the host's own tables that hold ciphertexts of rotator.encrypt(): registering one, and visiting it.
--- What touches a host table runs as rotator_host, which owns no table, passes over the host's row security (or counts
--- would come out short), and sees of the database exactly the columns granted to it here: so a trigger over there, which
--- runs with the rights of whoever updates, finds nothing to take. Whoever owns the table grants that by registering it.
+-- What touches a host table passes over its row security (or counts would come out short) and owns no table. Rows are
+-- read and locked as rotator_host, which may see of the database the registered columns alone; they are written as
+-- rotator_host_writer, which may see nothing at all: a trigger over there runs with the rights of whoever updates, and
+-- finds nothing to take. Whoever owns the table grants both of it by registering it.
 -- Table: schema/key_rotation.sql; the statement of a step: api/reencryption_walk.sql.
 -- Covered by tests/tests/behaviour/encrypted_column.rs.
 
@@ -94,6 +95,37 @@ $$;
 comment on function rotator_internal.host_tenant_condition(rotator_internal.encrypted_column, regclass, text) is
     'Which rows of a host table are the tenant''s, whose id is the first parameter of the statement.';
 
+create or replace function rotator_internal.write_host_column(
+    relation regclass, column_name name, parts oid[], places tid[], ciphertexts bytea[], is_partitioned boolean) returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    written bigint;
+    code text;
+begin
+    execute format(
+        'update %s as t set %I = f.ciphertext from unnest($1, $2, $3) as f (part, place, ciphertext) where t.ctid = f.place %s',
+        relation, column_name, case when is_partitioned then 'and t.tableoid = f.part' else '' end)
+    using parts, places, ciphertexts;
+    get diagnostics written = row_count;
+    return written;
+exception
+    when others then
+        -- A trigger over there may quote the row in its message, and this goes to logs and people.
+        get stacked diagnostics code = returned_sqlstate;
+        raise exception using
+            errcode = code,
+            message = format('a trigger or constraint of %s did not let the new ciphertext pass', relation),
+            hint = 'Update a row of it as rotator_host_writer would to see why: a trigger that needs rights of its own must be security definer.';
+end
+$$;
+
+comment on function rotator_internal.write_host_column(regclass, name, oid[], tid[], bytea[], boolean) is
+    'Rewrites rows that the caller has locked, and gives how many a trigger let through. As rotator_host_writer.';
+
 create or replace function rotator_internal.walk_host_column(
     c rotator_internal.encrypted_column, tenant uuid, tenant_slug text, active_key bigint, after text,
     reach integer, max_rows integer) returns rotator_internal.walked
@@ -104,17 +136,37 @@ set jit = off
 as $$
 declare
     relation regclass := rotator_internal.host_table(c);
+    is_partitioned boolean := (select r.relkind = 'p' or r.relhassubclass from pg_class as r where r.oid = relation);
+    found_rows record;
     w rotator_internal.walked;
 begin
     execute rotator_internal.walk_statement(
-        relation::text, c.row_key_column,
-        rotator_internal.type_of_column(relation, c.row_key_column)::text,
+        relation::text, c.row_key_column, rotator_internal.type_of_column(relation, c.row_key_column)::text,
         rotator_internal.host_tenant_condition(c, relation, tenant_slug),
-        array[c.column_name::text], array[c.label], false,
-        (select r.relkind = 'p' or r.relhassubclass from pg_class as r where r.oid = relation),
-        after is null)
-    into w
+        array[c.column_name::text], array[c.label], false, is_partitioned, after is null)
+    into found_rows
     using tenant, active_key, after, reach, max_rows;
+
+    w.done := 0;
+    if found_rows.places is not null then
+        w.done := rotator_internal.write_host_column(
+            relation, c.column_name, found_rows.parts, found_rows.places, found_rows.new_1, is_partitioned);
+    end if;
+    w.unmoved := coalesce(cardinality(found_rows.places), 0) - w.done;
+    if w.unmoved > 0 then
+        execute format(
+            'select min(t.%I::text) from %s as t join unnest($1, $2) as f (part, place) on t.tableoid = f.part and t.ctid = f.place
+            where rotator_internal.ciphertext_key(t.%I) is distinct from $3',
+            c.row_key_column, relation, c.column_name)
+        into w.first_unmoved
+        using found_rows.parts, found_rows.places, active_key;
+    end if;
+    w.reached := found_rows.reached;
+    w.is_end := found_rows.is_end;
+    w.stale := found_rows.stale;
+    w.locked := found_rows.locked;
+    w.failed := found_rows.failed;
+    w.first_failed := found_rows.first_failed;
     return w;
 end
 $$;

@@ -1,4 +1,4 @@
--- Registering a column of the host's: the caller, who owns the table, grants rotator_host what it needs; the trigger of the
+-- Registering a column of the host's: the caller, who owns the table, grants what is needed; the trigger of the
 -- view, with the engine's rights, checks the rest. (A function of ours can't do both: it either has the caller's rights
 -- or the engine's.) Nothing is registered whose rows could not be re-encrypted.
 -- What happens with registered columns: api/encrypted_column.sql. Covered by tests/tests/behaviour/encrypted_column.rs.
@@ -57,7 +57,8 @@ begin
         perform rotator_internal.refuse(
             '22023', format('%s has no index by %I', relation, c.row_key_column),
             'Re-encryption walks the table by this column: it takes an index that begins with it, or with tenant and row key.');
-    elsif not has_column_privilege('rotator_host', relation, c.column_name, 'update') then
+    elsif not has_column_privilege('rotator_host', relation, c.column_name, 'update')
+        or not has_column_privilege('rotator_host_writer', relation, c.column_name, 'update') then
         perform rotator_internal.refuse(
             '42501', format('rotator_host may not update %s', relation),
             'Call rotator.register_encrypted_column() as the owner of the table: it grants what is needed.');
@@ -199,8 +200,9 @@ begin
 
     -- As the caller: his to give.
     begin
-        if not has_schema_privilege('rotator_host', host_table.schema_oid, 'usage') then
-            execute format('grant usage on schema %I to rotator_host', host_table.nspname);
+        if not has_schema_privilege('rotator_host', host_table.schema_oid, 'usage')
+            or not has_schema_privilege('rotator_host_writer', host_table.schema_oid, 'usage') then
+            execute format('grant usage on schema %I to rotator_host, rotator_host_writer', host_table.nspname);
         end if;
     exception
         when insufficient_privilege then
@@ -211,6 +213,7 @@ begin
         execute format(
             'grant select (ctid, tableoid, %2$I, %3$I%4$s), update (%2$I) on %1$s to rotator_host',
             relation, column_name, row_key_column, case when tenant_column is null then '' else format(', %I', tenant_column) end);
+        execute format('grant select (ctid, tableoid), update (%2$I) on %1$s to rotator_host_writer', relation, column_name);
     exception
         when undefined_column or wrong_object_type or null_value_not_allowed then
             null;
@@ -219,7 +222,7 @@ begin
         raise exception using
             errcode = '42501',
             message = coalesce(problem, format('rotator_host may not use schema %I', host_table.nspname)),
-            hint = format('As the owner of the schema: grant usage on schema %I to rotator_host;', host_table.nspname);
+            hint = format('As the owner of the schema: grant usage on schema %I to rotator_host, rotator_host_writer;', host_table.nspname);
     end if;
 
     insert into rotator.encrypted_columns (schema_name, table_name, column_name, label, row_key_column, tenant_column)
@@ -232,7 +235,7 @@ comment on function rotator.register_encrypted_column(regclass, name, text, name
     'A bytea column of your own table, filled by rotator.encrypt(…, label, row_key), joins key rotation: rows are '
     're-encrypted, and keys in use there can''t be retired. row_key_column: uuid, text or integer, the text of which was the '
     'row_key; tenant_column: holds each row''s tenant (id or slug); without one all rows are the current tenant''s. The '
-    'caller owns the table and is a rotator_admin; role rotator_host is granted these columns. Errors: 22023 with counts '
+    'caller owns the table and is a rotator_admin; rotator_host and rotator_host_writer are granted what they need of it. Errors: 22023 with counts '
     'when rows don''t hold such values, 42501 not the owner, 23505 registered already.';
 
 create or replace function rotator.unregister_encrypted_column(relation text, column_name name) returns void
@@ -252,7 +255,7 @@ begin
     end if;
     if pg_has_role((select r.relowner from pg_class as r where r.oid = host_table), 'usage') then
         begin
-            execute format('revoke update (%2$I) on %1$s from rotator_host', host_table, column_name);
+            execute format('revoke update (%2$I) on %1$s from rotator_host, rotator_host_writer', host_table, column_name);
         exception
             when undefined_column then
                 null;

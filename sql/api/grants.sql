@@ -35,6 +35,7 @@ begin
             case
                 when p.proname operator(pg_catalog.=) any (engine) then 'rotator_engine'
                 when p.proname operator(pg_catalog.=) any (host) then 'rotator_host'
+                when p.proname operator(pg_catalog.=) 'write_host_column' then 'rotator_host_writer'
                 else 'rotator_owner'
             end as owner
         from pg_catalog.pg_proc as p
@@ -143,7 +144,8 @@ to rotator_user;
 
 grant execute on function rotator.encrypt(text, text, text), rotator.decrypt(bytea, text, text) to rotator_user;
 
--- Re-encryption of the host's columns: what touches its tables runs as rotator_host.
+-- Re-encryption of the host's columns: its tables are read as rotator_host, and written as rotator_host_writer, which may
+-- not even use our schemas.
 grant usage on schema rotator_internal to rotator_host;
 grant execute on function
     rotator_internal.reseal_value(uuid, text, text, bytea),
@@ -153,7 +155,8 @@ grant execute on function
     rotator_internal.host_table(rotator_internal.encrypted_column),
     rotator_internal.host_tenant_condition(rotator_internal.encrypted_column, regclass, text),
     rotator_internal.type_of_column(regclass, name),
-    rotator_internal.refuse(text, text, text)
+    rotator_internal.refuse(text, text, text),
+    rotator_internal.write_host_column(regclass, name, oid[], tid[], bytea[], boolean)
 to rotator_host;
 
 -- Operators: everything a member may, in the tenant they use, and what is above tenants.

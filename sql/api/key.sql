@@ -32,6 +32,8 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- First the table, as an update would: rewrap_keys() holds off whoever wants to change keys, and locks rows after that.
+    lock table rotator_internal.encryption_key in row exclusive mode;
     -- Not the tenant's row: whoever writes secrets or policies holds that until the end of his transaction.
     perform
     from rotator_internal.encryption_key as k

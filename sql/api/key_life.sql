@@ -95,7 +95,12 @@ declare
     holders integer[] := rotator_internal.key_holders(key.tenant_id, key.id);
     in_use bigint;
 begin
-    if holders is not null then
+    if current_setting('transaction_isolation') <> 'read committed' then
+        -- An older snapshot than that look at the locks would miss what their holders wrote.
+        perform rotator_internal.refuse(
+            '25001', 'a key can''t end in a transaction that sees an old snapshot',
+            'Call it in a transaction with isolation level read committed.');
+    elsif holders is not null then
         perform rotator_internal.refuse(
             'PT409', format('%s transaction(s) may still write under version %s', cardinality(holders), key.version),
             format('Wait for them, or end them: process %s.', array_to_string(holders, ', ')));
@@ -104,7 +109,7 @@ begin
     in_use := rotator_internal.rows_using_key(key.tenant_id, key.id);
     if in_use > 0 then
         perform rotator_internal.refuse(
-            'PT409', format('%s rows are under version %s', in_use, key.version),
+            'PT409', format('%s row(s) are under version %s', in_use, key.version),
             'Let re-encryption finish (rotator.key_rotations shows it); rotator.rotate_key() or rotator.retry_key_rotation() begin it again.');
     end if;
 end

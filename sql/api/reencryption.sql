@@ -112,7 +112,7 @@ begin
         order by p.place
         limit 1;
         problem := format(
-            '%s rows could not be re-encrypted, the first in %s: %s', sums.failed, bad.place, bad.first_failed);
+            '%s row(s) could not be re-encrypted, the first in %s: %s', sums.failed, bad.place, bad.first_failed);
     end if;
 
     update rotator_internal.key_rotation as k
@@ -249,6 +249,11 @@ declare
 begin
     if max_rows is null or max_rows not between 1 and 100000 then
         perform rotator_internal.refuse('22023', 'max_rows must be between 1 and 100000', 'Leave it out for 1000.');
+    elsif current_setting('transaction_isolation') <> 'read committed' then
+        -- An older snapshot than the look at who may still write under an old key would miss what they wrote.
+        perform rotator_internal.refuse(
+            '25001', 're-encryption needs to see what was committed a moment ago',
+            'Call it in a transaction with isolation level read committed.');
     end if;
 
     -- Small places are finished in one call, large ones in many. What waits has had its turn when it comes up again.

@@ -1,8 +1,8 @@
--- One step of re-encryption in one table, ours or the host's: look at a span of rows in the order of their key, lock those
--- under an older key that nobody else has locked, and rewrite them. In our tables no index holds a ciphertext, so each
--- rewrite is a HOT update while its page has room. What a step found: type rotator_internal.walked.
--- Who calls it: api/reencryption.sql, and for the host's tables, with other rights, api/encrypted_column.sql.
--- Covered by tests/tests/behaviour/{key_rotation,encrypted_column}.rs.
+-- One step of re-encryption in one table, ours or the host's, in two statements: look at a span of rows in the order of
+-- their key, lock those under an older key that nobody else has locked, and open and seal them again; then write them. In
+-- our tables no index holds a ciphertext, so each rewrite is a HOT update while its page has room.
+-- What a step found: type rotator_internal.walked. Who calls it: api/reencryption.sql; through the host's tables, with
+-- other rights: api/encrypted_column.sql. Covered by tests/tests/behaviour/{key_rotation,encrypted_column}.rs.
 
 create or replace function rotator_internal.walk_statement(
     relation text,
@@ -22,7 +22,7 @@ declare
     kept text;
     resealed text;
     opens text;
-    assigned text;
+    gathered text;
 begin
     select
         string_agg(format('(t.%1$I is not null and rotator_internal.ciphertext_key(t.%1$I) is distinct from $2)', c.name), ' or '),
@@ -32,8 +32,8 @@ begin
             case when is_own then 'rotator_internal.reseal_field' else 'rotator_internal.reseal_value' end,
             c.label, case when is_own then '' else '::text' end, c.n, c.n), ', '),
         string_agg(format('(r.new_%1$s is not null or r.old_%1$s is null)', c.n), ' and '),
-        string_agg(format('%I = f.new_%s', c.name, c.n), ', ')
-    into stale, kept, resealed, opens, assigned
+        string_agg(format('array_agg(f.new_%1$s) as new_%1$s', c.n), ', ')
+    into stale, kept, resealed, opens, gathered
     from unnest(column_names, labels) with ordinality as c (name, label, n);
 
     -- A row is found again by its place; in a partitioned table only together with its partition. Ties: a key may occur in
@@ -41,9 +41,9 @@ begin
     return format(
         $sql$
         with span as materialized (
-            select t.tableoid as part, t.ctid as place, t.%2$I as row_key, (%5$s) as is_stale
+            select t.tableoid as part, t.ctid as place, t.%2$I as row_key, (%4$s) as is_stale
             from %1$s as t
-            where %4$s %6$s
+            where %3$s %5$s
             order by t.%2$I
             fetch first $4 rows with ties
         ),
@@ -51,23 +51,16 @@ begin
             select s.place, s.row_key from span as s where s.is_stale order by s.row_key fetch first $5 rows with ties
         ),
         held as materialized (
-            select t.tableoid as part, t.ctid as place, t.%2$I as row_key, %7$s
+            select t.tableoid as part, t.ctid as place, t.%2$I as row_key, %6$s
             from %1$s as t
-            where %11$s
+            where %10$s
             for no key update skip locked
         ),
         resealed as materialized (
-            select h.*, %8$s from held as h
+            select h.*, %7$s from held as h
         ),
         fresh as materialized (
-            select r.*, %9$s as opens from resealed as r
-        ),
-        renewed as (
-            update %1$s as t
-            set %10$s
-            from fresh as f
-            where t.ctid = f.place %12$s and f.opens
-            returning f.row_key
+            select r.*, %8$s as opens from resealed as r
         ),
         counted as (
             select
@@ -77,46 +70,46 @@ begin
                 (select count(*) from todo) as todo,
                 (select s.row_key from todo as s order by s.row_key desc limit 1) as last_todo,
                 (select count(*) from held) as held,
-                (select count(*) from renewed) as renewed,
                 (select count(*) from fresh as f where not f.opens) as failed
         )
         select
-            (case when c.todo >= $5 and c.todo > 0 then c.last_todo else c.last_seen end)::text,
-            c.seen < $4 and (c.todo = 0 or c.todo < $5 or c.last_todo = c.last_seen),
-            c.stale, c.renewed, c.todo - c.held, c.held - c.failed - c.renewed, c.failed,
-            (select f.row_key::text from fresh as f where not f.opens order by f.row_key limit 1),
-            (
-                select f.row_key::text
-                from fresh as f
-                where c.held - c.failed > c.renewed and f.opens and f.row_key not in (select n.row_key from renewed as n)
-                order by f.row_key
-                limit 1)
+            (case when c.todo >= $5 and c.todo > 0 then c.last_todo else c.last_seen end)::text as reached,
+            c.seen < $4 and (c.todo = 0 or c.todo < $5 or c.last_todo = c.last_seen) as is_end,
+            c.stale, greatest(c.todo - c.held, 0) as locked, c.failed,
+            (select f.row_key::text from fresh as f where not f.opens order by f.row_key limit 1) as first_failed,
+            g.*
         from counted as c
+        cross join (
+            select array_agg(f.part) as parts, array_agg(f.place) as places, %9$s
+            from fresh as f
+            where f.opens
+        ) as g
         $sql$,
-        relation, key_column, key_type, tenant_condition, stale,
+        relation, key_column, tenant_condition, stale,
         case when from_start then '' else format('and t.%I > $3::%s', key_column, key_type) end,
-        kept, resealed, opens, assigned,
+        kept, resealed, opens, gathered,
         case
             when is_partitioned then format('%s and t.%I = any (array(select d.row_key from todo as d))', tenant_condition, key_column)
             else 't.ctid = any (array(select d.place from todo as d))'
-        end,
-        case when is_partitioned then 'and t.tableoid = f.part' else '' end);
+        end);
 end
 $$;
 
 comment on function rotator_internal.walk_statement(text, text, text, text, text[], text[], boolean, boolean, boolean) is
-    'The statement of a step; its parameters: tenant, active key, last row key so far as text, how many rows to look at, how '
-    'many to rewrite (0 counts only). Identifiers come quoted or are quoted here.';
+    'The first statement of a step; its parameters: tenant, active key, last row key so far as text, how many rows to look '
+    'at, how many to rewrite (0 counts only). Identifiers come quoted or are quoted here.';
 
 create or replace function rotator_internal.walk_own(
     place text, tenant uuid, active_key bigint, after text, reach integer, max_rows integer) returns rotator_internal.walked
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 as $$
 declare
     w rotator_internal.walked;
+    found_rows record;
 begin
     execute rotator_internal.walk_statement(
         'rotator_internal.' || place, 'id', 'uuid', 't.tenant_id = $1',
@@ -124,8 +117,30 @@ begin
         case place
             when 'secret' then array['secret.name', 'secret.provider_ref', 'secret.purpose'] else array['recipient.address'] end,
         true, false, after is null)
-    into w
+    into found_rows
     using tenant, active_key, after, reach, max_rows;
+
+    w.done := 0;
+    if place = 'secret' and found_rows.places is not null then
+        update rotator_internal.secret as s
+        set name = f.name, provider_ref = f.provider_ref, purpose = f.purpose
+        from unnest(found_rows.places, found_rows.new_1, found_rows.new_2, found_rows.new_3) as f (place, name, provider_ref, purpose)
+        where s.ctid = f.place;
+        get diagnostics w.done = row_count;
+    elsif found_rows.places is not null then
+        update rotator_internal.recipient as r
+        set address = f.address
+        from unnest(found_rows.places, found_rows.new_1) as f (place, address)
+        where r.ctid = f.place;
+        get diagnostics w.done = row_count;
+    end if;
+    w.reached := found_rows.reached;
+    w.is_end := found_rows.is_end;
+    w.stale := found_rows.stale;
+    w.locked := found_rows.locked;
+    w.unmoved := 0; -- nothing of ours keeps a row back
+    w.failed := found_rows.failed;
+    w.first_failed := found_rows.first_failed;
     return w;
 end
 $$;

@@ -33,7 +33,8 @@ select
         when s.expiring_soon_at <= now() then 'expiring_soon'
         else 'healthy'
     end as status,
-    (s.expiry_date at time zone t.time_zone)::date - (now() at time zone t.time_zone)::date as days_until_expiry,
+    (s.expiry_date at time zone (select rotator.current_time_zone()))::date
+        - (now() at time zone (select rotator.current_time_zone()))::date as days_until_expiry,
     -- Look-ups, not a join: nobody pays for them who doesn't select them, and no plan can get them wrong.
     (select a.acknowledged_at
      from rotator_internal.alert as a
@@ -48,7 +49,6 @@ select
     s.created_at,
     s.updated_at
 from rotator_internal.secret as s
-join rotator_internal.tenant as t on t.tenant_id = s.tenant_id
 where s.tenant_id = (select rotator.current_tenant());
 
 comment on view rotator.secrets is

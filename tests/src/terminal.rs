@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -20,6 +21,7 @@ pub struct Terminal {
     child: Child,
     keyboard: File,
     shown: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
     _folder: Scratch,
 }
 
@@ -36,7 +38,7 @@ impl Terminal {
         drop(command);
         let shown = Arc::new(Mutex::new(Vec::new()));
         let (mut screen, kept) = (ours.try_clone()?, shown.clone());
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut piece = [0; 4096];
             // EIO when nobody has the other end open any more.
             while let Ok(count @ 1..) = screen.read(&mut piece) {
@@ -49,6 +51,7 @@ impl Terminal {
             child,
             keyboard: ours,
             shown,
+            reader,
             _folder: folder,
         })
     }
@@ -85,12 +88,17 @@ impl Terminal {
         Ok(())
     }
 
-    /// Waits for its end, and gives how it ended.
+    /// Waits for its end, and until all it showed can be seen; gives how it ended.
     pub async fn ended(&mut self, limit: Duration) -> Result<ExitStatus> {
         let ended = tokio::time::timeout(limit, self.child.wait()).await;
-        ended
+        let status = ended
             .with_context(|| format!("it did not end within {limit:?}: {:?}", self.shown()))?
-            .context("waiting for rotator")
+            .context("waiting for rotator")?;
+        until(limit, "the end of what it showed", async || {
+            Ok(self.reader.is_finished())
+        })
+        .await?;
+        Ok(status)
     }
 }
 

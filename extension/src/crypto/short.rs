@@ -70,7 +70,7 @@ impl Hashed {
     fn new(layout: Layout, associated_data: &impl AssociatedData) -> Hashed {
         let mut bytes = [0; MOST_HASHED * BLOCK];
         associated_data.write(&mut bytes[layout.data_at..][..layout.data]);
-        let bits = (layout.data as u128 * 8) << 64 | layout.text as u128 * 8;
+        let bits = ((layout.data as u128 * 8) << 64) | (layout.text as u128 * 8);
         bytes[layout.lengths_at..][..BLOCK].copy_from_slice(&bits.to_be_bytes());
         Hashed(bytes)
     }
@@ -179,7 +179,7 @@ mod tests {
                 assert!(layout.data_at + data <= layout.text_at);
                 assert!(layout.text_at + text <= layout.lengths_at);
                 let end = layout.lengths_at + BLOCK;
-                assert!(end <= MOST_HASHED * BLOCK && end % (SIDE_BY_SIDE * BLOCK) == 0);
+                assert!(end <= MOST_HASHED * BLOCK && end.is_multiple_of(SIDE_BY_SIDE * BLOCK));
             }
         }
         assert!(short > 10_000);

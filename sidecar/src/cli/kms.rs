@@ -62,7 +62,7 @@ async fn unwrap(at: &Where, args: UnwrapKey) -> Result<Exit, Failure> {
             .hint("It should be what `rotator kms wrap` printed: lines id:kms:arn:base64.")
     })?;
     let stand_in = at.settings.aws_endpoint_url.as_ref();
-    print(&*crate::kms::unwrap(&wrapped, stand_in, &patience).await?)?;
+    print(&crate::kms::unwrap(&wrapped, stand_in, &patience).await?)?;
     Ok(Exit::Ok)
 }
 

@@ -116,7 +116,7 @@ async fn roles_are_those_of_the_contract_and_nobody_can_log_in_as_one() -> Resul
     .await?;
     assert_eq!(
         roles,
-        "rotator_admin, rotator_auditor, rotator_engine, rotator_host bypassrls, rotator_owner, rotator_sidecar, rotator_user"
+        "rotator_admin, rotator_auditor, rotator_engine, rotator_host bypassrls, rotator_host_writer bypassrls, rotator_owner, rotator_sidecar, rotator_user"
     );
     Ok(())
 }

@@ -269,6 +269,7 @@ async fn a_trigger_that_tries_to_read_gets_nothing() -> Result<()> {
     host.owner
         .batch_execute(
             "create table app.vault (id uuid primary key, tenant uuid not null, secret bytea, note text not null default 'private');
+             create table app.other (id uuid primary key, tenant uuid not null, secret bytea);
              create table app.spied (how text, what text);
              grant insert on app.spied to public;
              create function app.spy() returns trigger language plpgsql as $$
@@ -281,6 +282,10 @@ async fn a_trigger_that_tries_to_read_gets_nothing() -> Result<()> {
                      'select string_agg(s::text, '','') from rotator_internal.secret as s',
                      'select string_agg(s::text, '','') from rotator_internal.encryption_key as s',
                      'select string_agg(note, '','') from app.vault',
+                     'select count(*)::text from app.vault where tenant <> $1.tenant',
+                     'select string_agg(id::text, '','') from app.vault',
+                     'select string_agg(secret::text, '','') from app.other',
+                     'select count(*)::text from rotator_internal.encrypted_column',
                      'select string_agg(rotator.decrypt(secret, ''label'', id::text), '','') from app.vault',
                      'select rotator_internal.open_field(tenant, ''label'', id, secret) from app.vault limit 1',
                      'select string_agg(recipient_hint, '','') from rotator.contacts',
@@ -288,7 +293,7 @@ async fn a_trigger_that_tries_to_read_gets_nothing() -> Result<()> {
                      'select string_agg(action, '','') from rotator.audit_log',
                      'select rotator.rotate_key(''beta'')::text'] loop
                      begin
-                         execute how into what;
+                         execute how into what using new;
                          insert into app.spied values (how, what);
                      exception
                          when others then
@@ -306,6 +311,8 @@ async fn a_trigger_that_tries_to_read_gets_nothing() -> Result<()> {
     host.fill("app.vault", "gen_random_uuid()", "rotator.current_tenant()")
         .await?;
     host.register("app.vault").await?;
+    host.fill("app.other", "gen_random_uuid()", "rotator.current_tenant()").await?;
+    host.register("app.other").await?;
     host.rotate_all().await?;
     host.expect_version("app.vault", 2).await?;
     let spied = rows(

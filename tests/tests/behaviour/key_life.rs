@@ -33,7 +33,7 @@ async fn a_version_in_use_is_neither_retired_nor_destroyed() -> Result<()> {
     let acme = acme_after_rotation().await?;
     for (call, code, says) in [
         ("retire_key(2)", "PT409", "version 2 is active"),
-        ("retire_key(1)", "PT409", "5 rows are under version 1"),
+        ("retire_key(1)", "PT409", "5 row(s) are under version 1"),
         ("retire_key(7)", "PT404", "no version 7"),
         ("retire_key(null)", "PT404", "no version"),
         (
@@ -71,7 +71,7 @@ async fn a_version_in_use_is_neither_retired_nor_destroyed() -> Result<()> {
         .await?;
     let refusal = refusal(&acme, "destroy_key(1, 'acme/1')", "PT409").await?;
     ensure!(
-        refusal.message().contains("1 rows are under version 1"),
+        refusal.message().contains("1 row(s) are under version 1"),
         "{}",
         refusal.message()
     );

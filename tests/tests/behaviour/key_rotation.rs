@@ -291,7 +291,7 @@ async fn what_cannot_be_opened_is_named_and_tried_again_after_it_was_mended() ->
             && failed["done"] == 31
             && failed["error"]
                 == json!(format!(
-                    "1 rows could not be re-encrypted, the first in secret: {bad}"
+                    "1 row(s) could not be re-encrypted, the first in secret: {bad}"
                 )),
         "{failed}"
     );

@@ -207,7 +207,8 @@ found (thing, property, value, acl, default_acl) as (
             from pg_auth_members as m where m.member = r.oid))
     ) as p (property, value)
     where r.rolname in (
-        'rotator_user', 'rotator_admin', 'rotator_auditor', 'rotator_sidecar', 'rotator_owner', 'rotator_engine', 'rotator_host')
+        'rotator_user', 'rotator_admin', 'rotator_auditor', 'rotator_sidecar', 'rotator_owner', 'rotator_engine', 'rotator_host',
+        'rotator_host_writer')
     union all
     select
         format('settings of role %s', coalesce(nullif(s.setrole, 0)::regrole::text, 'all')),

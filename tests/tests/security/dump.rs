@@ -37,11 +37,25 @@ async fn contents(admin: &Client) -> Result<Vec<String>> {
 /// Two tenants with rows in every table.
 async fn source() -> Result<TestDb> {
     let db = TestDb::new().await?;
+    db.admin
+        .batch_execute("create schema app; create table app.vault (id uuid primary key, tenant uuid, secret bytea)")
+        .await?;
     for tenant in ["acme", "beta"] {
         db.tenant(tenant).await?;
         populate(&db, tenant).await?;
+        db.admin
+            .batch_execute(&format!(
+                "select rotator.use_tenant('{tenant}');
+                 insert into app.vault select i, rotator.current_tenant(), rotator.encrypt('{tenant}', 'l', i::text) from gen_random_uuid() as i;
+                 discard all"
+            ))
+            .await?;
         db.admin.batch_execute(&format!("select rotator.rotate_key('{tenant}'), rotator.add_member('u1', 'editor', '{tenant}'), rotator.remove_member('u2', '{tenant}')")).await?;
     }
+    // A rotation under way: it goes on over there.
+    db.admin
+        .batch_execute("select rotator.register_encrypted_column('app.vault', 'secret', 'l', 'id', 'tenant'); select rotator.reencrypt_step(1)")
+        .await?;
     let claimed = texts(&db.admin, "select format('select rotator.redeem_link(%L, %L), rotator.complete_notification(%L, %L)', link_token, 'acknowledge', id, claim_id) from rotator.claim_notifications('w', 1)").await?;
     db.admin.batch_execute(&claimed.join(";")).await?;
     Ok(db)

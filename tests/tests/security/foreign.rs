@@ -160,7 +160,7 @@ async fn rows_can_not_point_into_another_tenant() -> Result<()> {
     let t = TwoTenants::new().await?;
     let keys = texts(&t.db.admin, "select conrelid::regclass || ' ' || conname from pg_constraint
         where contype = 'f' and connamespace = 'rotator_internal'::regnamespace
-          and not exists (select from pg_attribute a where a.attrelid = conrelid and a.attnum = any (conkey) and a.attname = 'tenant_id')").await?;
+          and not exists (select from pg_attribute a where a.attrelid = conrelid and a.attnum = any (conkey) and a.attname in ('tenant_id', 'only_tenant'))").await?;
     ensure!(keys.is_empty(), "foreign keys without tenant_id: {keys:?}");
     let columns = texts(&t.db.admin, "select c.relname || '.' || a.attname from pg_class c join pg_attribute a on a.attrelid = c.oid
         where c.relnamespace = 'rotator_internal'::regnamespace and c.relkind = 'r' and a.atttypid = 'uuid'::regtype

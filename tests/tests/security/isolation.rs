@@ -6,9 +6,10 @@ use rotator_tests::{TestDb, scalar};
 
 use crate::fixture::{TwoTenants, text, texts};
 
-/// Views of schema rotator that filter on the tenant themselves; the others lean on row security alone.
+/// Views of schema rotator that filter on the tenant themselves; the others lean on row security alone, and one, which
+/// only operators may read, lists columns of the host's.
 const FILTERED: &str = "select c.relname::text from pg_class c where c.relnamespace = 'rotator'::regnamespace and c.relkind = 'v'
-    and c.relname not in ('audit_log', 'encryption_keys', 'key_rotations') order by 1";
+    and c.relname not in ('audit_log', 'encryption_keys', 'key_rotations', 'encrypted_columns') order by 1";
 
 #[tokio::test]
 async fn every_table_with_a_tenant_enforces_row_security() -> Result<()> {
@@ -21,8 +22,11 @@ async fn every_table_with_a_tenant_enforces_row_security() -> Result<()> {
 
     // A table without tenant_id holds nothing of a tenant.
     let untenanted = texts(&db.admin, "select c.relname from pg_class c where c.relnamespace in ('rotator_internal'::regnamespace, 'rotator'::regnamespace)
-        and c.relkind in ('r', 'p', 'm', 'f') and not exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id')").await?;
-    ensure!(untenanted == ["heartbeat"], "{untenanted:?}");
+        and c.relkind in ('r', 'p', 'm', 'f') and not exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id') order by 1").await?;
+    ensure!(
+        untenanted == ["encrypted_column", "heartbeat"],
+        "{untenanted:?}"
+    );
 
     // No policy lets a member role see or write more than the current tenant.
     let wide = texts(
@@ -40,6 +44,8 @@ async fn every_table_with_a_tenant_enforces_row_security() -> Result<()> {
             "audit_event read_all {rotator_auditor} SELECT",
             "encryption_key read_all {rotator_admin} SELECT",
             "key_rotation read_all {rotator_admin} SELECT",
+            "key_use read_all {rotator_admin} SELECT",
+            "reencryption read_all {rotator_admin} SELECT",
         ],
         "{wide:#?}"
     );
@@ -83,7 +89,7 @@ async fn views_are_invokers_and_show_nothing_without_a_tenant() -> Result<()> {
             );
         }
     }
-    for view in ["audit_log", "encryption_keys"] {
+    for view in ["audit_log", "encryption_keys", "key_rotations"] {
         let rows: i64 = scalar(
             &member_of_none,
             &format!("select count(*) from rotator.{view}"),
@@ -101,10 +107,11 @@ async fn views_are_invokers_and_show_nothing_without_a_tenant() -> Result<()> {
         .batch_execute("select rotator.use_tenant('acme')")
         .await?;
     let member = t.db.connect_as(&t.acme).await?;
-    for view in filtered
-        .iter()
-        .map(String::as_str)
-        .chain(["audit_log", "encryption_keys"])
+    for view in
+        filtered
+            .iter()
+            .map(String::as_str)
+            .chain(["audit_log", "encryption_keys", "key_rotations"])
     {
         let rows = texts(
             &member,

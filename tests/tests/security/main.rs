@@ -25,6 +25,8 @@ mod matrix;
 mod member_roles;
 mod native;
 mod nonces;
+mod retire_race;
+mod reseal;
 mod roles;
 mod rotation_kill;
 mod rotation_model;

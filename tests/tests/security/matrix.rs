@@ -39,6 +39,13 @@ const MEMBERS: &[&str] = &[
     "overview",
     "secrets",
     "audit_log",
+    "destroy_key",
+    "key_rotations",
+    "key_schedules",
+    "retire_key",
+    "retry_key_rotation",
+    "rollback_key_rotation",
+    "set_key_schedule",
 ];
 const OPERATORS: &[&str] = &[
     "create_tenant",
@@ -48,6 +55,14 @@ const OPERATORS: &[&str] = &[
     "engine_status",
     "run_tick",
     "tick",
+    "encrypted_columns",
+    "offboard_tenant",
+    "reencrypt_step",
+    "register_encrypted_column",
+    "reload_master_key",
+    "rewrap_keys",
+    "rotate_all_keys",
+    "unregister_encrypted_column",
 ];
 const SIDECAR: &[&str] = &[
     "claim_notifications",
@@ -58,6 +73,7 @@ const SIDECAR: &[&str] = &[
     "redeem_link",
     "release_notifications",
     "tick",
+    "reencrypt_step",
 ];
 const AUDITOR: &[&str] = &["audit_log"];
 

@@ -19,6 +19,11 @@ const WRONG: &[(&str, &str)] = &[
     ("create role rotator_auditor bypassrls", "rotator_auditor"),
     ("create role rotator_sidecar createrole", "rotator_sidecar"),
     ("create role rotator_host login bypassrls", "rotator_host"),
+    ("create role rotator_host_writer login", "rotator_host_writer"),
+    (
+        "create role mallory; create role rotator_host_writer role mallory",
+        "rotator_host_writer",
+    ),
     (
         "create role rotator_owner; create role mallory login; grant rotator_owner to mallory",
         "rotator_owner",
@@ -32,7 +37,7 @@ const WRONG: &[(&str, &str)] = &[
         "rotator_host",
     ),
 ];
-const DROP_ROLES: &str = "drop role if exists rotator_owner, rotator_engine, rotator_host, rotator_user, rotator_admin, rotator_auditor, rotator_sidecar, mallory";
+const DROP_ROLES: &str = "drop role if exists rotator_owner, rotator_engine, rotator_host, rotator_host_writer, rotator_user, rotator_admin, rotator_auditor, rotator_sidecar, mallory";
 const OURS: &str =
     "select string_agg(rolname, ' ' order by rolname) from pg_roles where rolname like 'rotator%'";
 
@@ -76,10 +81,10 @@ async fn a_role_of_our_name_with_rights_stops_the_installation() -> Result<()> {
         .batch_execute("create role rotator_owner; create role rotator_host; create role rotator_user; create role mallory login; grant rotator_user to mallory; create extension rotator")
         .await?;
     let shape = text(&db.admin, "select string_agg(rolname, ' ' order by rolname) from pg_roles where rolname like 'rotator%' and rolbypassrls").await?;
-    ensure!(shape == "rotator_host", "{shape}");
+    ensure!(shape == "rotator_host rotator_host_writer", "{shape}");
     let all = text(&db.admin, OURS).await?;
     ensure!(
-        all == "rotator_admin rotator_auditor rotator_engine rotator_host rotator_owner rotator_sidecar rotator_user",
+        all == "rotator_admin rotator_auditor rotator_engine rotator_host rotator_host_writer rotator_owner rotator_sidecar rotator_user",
         "{all}"
     );
     Ok(())

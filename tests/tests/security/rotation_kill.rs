@@ -57,7 +57,8 @@ async fn killed_at_any_point_a_rotation_loses_and_doubles_nothing() -> Result<()
     };
     let sidecar_url = db.url(&db.login_role("sidecar", &["rotator_sidecar"]).await?);
 
-    let (stop, writes, reads, steps) = (
+    let (stop, resting, writes, reads, steps) = (
+        Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicUsize::new(0)),
         Arc::new(AtomicUsize::new(0)),
@@ -65,9 +66,9 @@ async fn killed_at_any_point_a_rotation_loses_and_doubles_nothing() -> Result<()
     );
     let (mut at_rest, mut writers, mut others) = (Vec::new(), JoinSet::new(), JoinSet::new());
     for place in [Place::Host, Place::Secret] {
-        let mut resting = Writer::new(place, "rest", member.clone(), chance.branch());
-        resting.fill(AT_REST).await?;
-        at_rest.push(resting);
+        let mut rest = Writer::new(place, "rest", member.clone(), chance.branch());
+        rest.fill(AT_REST).await?;
+        at_rest.push(rest);
         for name in ["a", "b"] {
             let writer = Writer::new(place, name, member.clone(), chance.branch());
             writers.spawn(writer.work(stop.clone(), writes.clone()));
@@ -83,6 +84,7 @@ async fn killed_at_any_point_a_rotation_loses_and_doubles_nothing() -> Result<()
         operator.clone(),
         chance.branch(),
         stop.clone(),
+        resting.clone(),
         steps.clone(),
     ));
     let mut sidecar = Sidecar::spawn(&sidecar_url, &[]).await?;
@@ -91,6 +93,8 @@ async fn killed_at_any_point_a_rotation_loses_and_doubles_nothing() -> Result<()
     let rounds = async {
         for round in 1..=scaled(50) {
             let victim = *chance.one_of(&VICTIMS);
+            // Then it is all its own work.
+            resting.store(matches!(victim, Victim::Sidecar), Ordering::SeqCst);
             let rotation = rotate(&operator).await?;
             let share = chance.below(101) as i64;
             until(SOON, "the rotation to come so far", async || {
@@ -120,6 +124,7 @@ async fn killed_at_any_point_a_rotation_loses_and_doubles_nothing() -> Result<()
                 }
             }
         }
+        resting.store(false, Ordering::SeqCst);
         completed(&operator, rotate(&operator).await?).await
     };
     tokio::select! {
@@ -166,10 +171,15 @@ async fn keep_stepping(
     access: Access,
     mut chance: Chance,
     stop: Arc<AtomicBool>,
+    resting: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
 ) -> Result<()> {
     let mut session = access.session().await?;
     while !stop.load(Ordering::SeqCst) {
+        if resting.load(Ordering::SeqCst) {
+            chance.moment(20_000).await;
+            continue;
+        }
         let size = 1 + chance.below(40) as i32;
         match session
             .query_one("select rotator.reencrypt_step($1)", &[&size])

@@ -33,7 +33,8 @@ pub enum Place {
 }
 
 impl Place {
-    fn insert(self) -> &'static str {
+    /// Takes a key and a value.
+    pub fn insert(self) -> &'static str {
         match self {
             Self::Host => {
                 "insert into shop.note (key, body) values ($1, rotator.encrypt($2, 'note.body', $1))"

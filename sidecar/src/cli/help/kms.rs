@@ -10,8 +10,8 @@ Examples:
 
 pub const KMS_WRAP: &str = "\
 Prints lines id:kms:arn:base64, one for each master key, in their order: the first wraps, all unwrap. They are no
-secret: only KMS opens them, for the id they were wrapped with. Keep copies. --new makes a key that is nowhere in the
-clear; whoever deletes the KMS key then deletes what rotator has encrypted.
+secret: only KMS opens them, for the id they were wrapped with. Keep copies. --new makes a key that is nowhere in
+the clear; whoever deletes the KMS key then deletes what rotator has encrypted.
 
 Credentials come from where AWS's tools look: environment, AWS_PROFILE, web identity, container, EC2 instance.
 Needs kms:Encrypt. Throttling and outages are waited out, within --timeout.
