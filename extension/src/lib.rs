@@ -6,6 +6,7 @@
 //! | [`keyring`] | master keys, the cache of unwrapped data keys, loading a wrapped key |
 //! | [`fields`] | `seal_field`, `open_field`, `try_open_field`, `reseal_field`, `blind_index` |
 //! | [`values`] | `encrypt`, `decrypt` and what re-encrypts the host's columns |
+//! | [`restricted`] | writing into host tables, whose triggers may not leave anything behind |
 //! | [`claims`] | verified claims of a request, read strictly |
 //! | [`session`] | the tenant a backend is bound to |
 //! | [`guard`] | refusing values that look like secrets |
@@ -32,6 +33,8 @@ mod fields;
 mod gucs;
 #[cfg(feature = "postgres")]
 mod library;
+#[cfg(feature = "postgres")]
+mod restricted;
 #[cfg(feature = "postgres")]
 mod values;
 

@@ -106,14 +106,7 @@ begin
     fix := 'select * from rotator.key_rotations; mend what error says, then rotator.retry_key_rotation(id). Overdue ones begin with the next tick.';
     return next;
 
-    select count(*) into near_limit
-    from (
-        select
-        from rotator_internal.key_use as u
-        join rotator_internal.encryption_key as k on k.tenant_id = u.tenant_id and k.id = u.key_id and k.status = 'active'
-        group by k.id
-        having sum(u.uses) >= 2147483648
-    ) as much_used;
+    near_limit := (select count(*) from rotator_internal.much_used_keys());
     check_name := 'key uses';
     ok := near_limit = 0;
     detail := format('%s data keys have encrypted 2^31 times or more', near_limit);

@@ -126,6 +126,23 @@ $$;
 comment on function rotator_internal.write_host_column(regclass, name, oid[], tid[], bytea[], boolean) is
     'Rewrites rows that the caller has locked, and gives how many a trigger let through. As rotator_host_writer.';
 
+create or replace function rotator_internal.runs_no_code(relation regclass) returns boolean
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    select r.relkind = 'r' and not r.relhassubclass and not r.relhasrules
+        and not exists (select from pg_trigger as t where t.tgrelid = r.oid and not t.tgisinternal)
+        and not exists (select from pg_constraint as c where c.conrelid = r.oid and c.contype = 'c')
+        and not exists (select from pg_attribute as a where a.attrelid = r.oid and a.attgenerated <> '')
+        and not exists (
+            select from pg_index as i where i.indrelid = r.oid and (i.indexprs is not null or i.indpred is not null))
+    from pg_class as r
+    where r.oid = relation
+$$;
+
+comment on function rotator_internal.runs_no_code(regclass) is
+    'Whether an UPDATE of this table runs nothing that its owner wrote: no triggers, rules, checks, generated columns, expressions in indexes.';
+
 create or replace function rotator_internal.walk_host_column(
     c rotator_internal.encrypted_column, tenant uuid, tenant_slug text, active_key bigint, after text,
     reach integer, max_rows integer) returns rotator_internal.walked
@@ -137,12 +154,25 @@ as $$
 declare
     relation regclass := rotator_internal.host_table(c);
     is_partitioned boolean := (select r.relkind = 'p' or r.relhassubclass from pg_class as r where r.oid = relation);
+    key_type constant text := rotator_internal.type_of_column(relation, c.row_key_column);
+    tenant_condition constant text := rotator_internal.host_tenant_condition(c, relation, tenant_slug);
     found_rows record;
     w rotator_internal.walked;
 begin
+    if reach = max_rows and not is_partitioned and rotator_internal.runs_no_code(relation) then
+        -- Writing no row locks the table, as somebody who may read nothing, against new triggers: now the answer stays.
+        perform rotator_internal.write_host_column(relation, c.column_name, '{}', '{}', '{}', false);
+        if rotator_internal.runs_no_code(relation) then
+            w := rotator_internal.sweep(
+                relation::text, c.row_key_column, key_type, tenant_condition, array[c.column_name::text], array[c.label], false,
+                tenant, active_key, after, max_rows);
+            if w.is_end is not null then
+                return w;
+            end if;
+        end if;
+    end if;
     execute rotator_internal.walk_statement(
-        relation::text, c.row_key_column, rotator_internal.type_of_column(relation, c.row_key_column)::text,
-        rotator_internal.host_tenant_condition(c, relation, tenant_slug),
+        relation::text, c.row_key_column, key_type, tenant_condition,
         array[c.column_name::text], array[c.label], false, is_partitioned, after is null)
     into found_rows
     using tenant, active_key, after, reach, max_rows;

@@ -1,7 +1,7 @@
 -- Registering a column of the host's: the caller, who owns the table, grants what is needed; the trigger of the
 -- view, with the engine's rights, checks the rest. (A function of ours can't do both: it either has the caller's rights
 -- or the engine's.) Nothing is registered whose rows could not be re-encrypted.
--- What happens with registered columns: api/encrypted_column.sql. Covered by tests/tests/behaviour/encrypted_column.rs.
+-- What happens with registered columns: api/encrypted_column.sql. Covered by tests/tests/behaviour/encrypted_column{,_refusals}.rs.
 
 create or replace function rotator_internal.check_host_column(c rotator_internal.encrypted_column) returns void
 language plpgsql security definer

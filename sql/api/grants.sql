@@ -152,10 +152,13 @@ grant execute on function
     rotator_internal.value_opens(uuid, text, text, bytea),
     rotator_internal.ciphertext_key(bytea),
     rotator_internal.walk_statement(text, text, text, text, text[], text[], boolean, boolean, boolean),
+    rotator_internal.sweep(text, text, text, text, text[], text[], boolean, uuid, bigint, text, integer),
+    rotator_internal.runs_no_code(regclass),
     rotator_internal.host_table(rotator_internal.encrypted_column),
     rotator_internal.host_tenant_condition(rotator_internal.encrypted_column, regclass, text),
     rotator_internal.type_of_column(regclass, name),
     rotator_internal.refuse(text, text, text),
+    rotator_internal.write_restricted(regclass, name, oid[], tid[], bytea[], boolean),
     rotator_internal.write_host_column(regclass, name, oid[], tid[], bytea[], boolean)
 to rotator_host;
 

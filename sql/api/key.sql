@@ -1,7 +1,7 @@
 -- Data keys of a tenant: making the first ones, a new version on demand, going back to the one before, and the views of
 -- keys and rotations. Key bytes are made and wrapped in the extension (extension/src/keyring); this file sees wrapped
 -- bytes only. What happens to the rows afterwards: api/reencryption.sql; to old keys: api/key_life.sql.
--- Tables: schema/encryption.sql, schema/key_rotation.sql. Covered by tests/tests/security/keys.rs, tests/tests/behaviour/key_rotation.rs.
+-- Tables: schema/encryption.sql, schema/key_rotation.sql. Covered by tests/tests/security/keys.rs, tests/tests/behaviour/{key_rotation,key_rollback}.rs.
 
 create or replace function rotator_internal.add_key(tenant uuid, purpose text) returns rotator_internal.encryption_key
 language sql

@@ -64,6 +64,11 @@ declare
     code text;
     problem text;
 begin
+    update rotator_internal.key_schedule as s
+    set next_at = rotate_due_keys.as_of, reason = 'uses'
+    from rotator_internal.much_used_keys() as k
+    where s.tenant_id = k.tenant_id and s.reason is null;
+
     for due in
         select s.*
         from rotator_internal.key_schedule as s

@@ -13,41 +13,38 @@ as $$
 declare
     -- NIST SP 800-38D, 8.3: so many messages may be encrypted under one key with random nonces.
     most constant bigint := 4294967296;
-    -- Half of it: the key is replaced by itself.
-    many constant bigint := 2147483648;
     used bigint := (select coalesce(sum(u.uses), 0) from rotator_internal.key_use as u where u.key_id = reserve_uses.key_id);
     granted bigint := least(wanted, most - used);
 begin
-    -- The snapshot of a whole transaction may be older than the key, and then the foreign key doesn't find it.
-    if not exists (
-        select from rotator_internal.encryption_key as k
-        where k.tenant_id = reserve_uses.tenant and k.id = reserve_uses.key_id) then
-        return null;
-    end if;
     if granted < 1 then
         return 0;
     end if;
     insert into rotator_internal.key_use (tenant_id, key_id, uses)
     values (tenant, reserve_uses.key_id, granted);
-    if used + granted >= many then
-        with waiting as materialized (
-            select s.ctid as place
-            from rotator_internal.key_schedule as s
-            where s.tenant_id = reserve_uses.tenant and s.reason is null
-            for update skip locked
-        )
-        update rotator_internal.key_schedule as s
-        set next_at = clock_timestamp(), reason = 'uses'
-        from waiting as w
-        where s.ctid = w.place;
-    end if;
     return granted;
 end
 $$;
 
 comment on function rotator_internal.reserve_uses(uuid, bigint, bigint) is
-    'Adds so many uses to those of a data key, or what is left of 2^32, and returns how many; null when '
-    'this transaction can''t see the key. Asked by the library, which raises RT013 when they are too few. From 2^31 on a rotation is due.';
+    'Adds so many uses to those of a data key, or what is left of 2^32, and returns how many. Asked by the library, which '
+    'raises RT013 when they are too few.';
+
+create or replace function rotator_internal.much_used_keys() returns setof rotator_internal.encryption_key
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select k.*
+    from (
+        select u.tenant_id, u.key_id
+        from rotator_internal.key_use as u
+        group by u.tenant_id, u.key_id
+        having sum(u.uses) >= 2147483648
+    ) as much
+    join rotator_internal.encryption_key as k on k.tenant_id = much.tenant_id and k.id = much.key_id
+    where k.status = 'active'
+$$;
+
+comment on function rotator_internal.much_used_keys() is 'Active keys that have been used 2^31 times, half of what they may be: due for rotation.';
 
 create or replace function rotator_internal.fold_uses(max_rows integer) returns integer
 language plpgsql

@@ -57,6 +57,11 @@ create or replace function rotator_internal.reseal_value(tenant uuid, label text
   language c volatile strict parallel unsafe
   as 'MODULE_PATHNAME', 'reseal_value_wrapper';
 
+create or replace function rotator_internal.write_restricted(
+    relation regclass, column_name name, parts oid[], places tid[], ciphertexts bytea[], is_partitioned boolean) returns bigint
+  language c volatile strict parallel unsafe
+  as 'MODULE_PATHNAME', 'write_restricted_wrapper';
+
 create or replace function rotator_internal.value_opens(tenant uuid, label text, row_key text, ciphertext bytea) returns boolean
   language c stable strict parallel restricted
   as 'MODULE_PATHNAME', 'value_opens_wrapper';
@@ -163,6 +168,8 @@ comment on function rotator.decrypt(bytea, text, text) is
     'The plaintext of what rotator.encrypt() gave for the same tenant, label and row key. Errors: RT002 without a tenant, '
     'RT010, RT011 when it was changed or belongs elsewhere, RT012 when its key is gone.';
 comment on function rotator_internal.reseal_value(uuid, text, text, bytea) is 'As reseal_field, for a value of rotator.encrypt().';
+comment on function rotator_internal.write_restricted(regclass, name, oid[], tid[], bytea[], boolean) is
+    'Calls write_host_column as a security-restricted operation: nothing that a trigger over there starts outlives it.';
 comment on function rotator_internal.value_opens(uuid, text, text, bytea) is
     'Whether this is a value of rotator.encrypt() for this tenant, label and row key.';
 comment on function rotator_internal.ciphertext_key(bytea) is

@@ -291,13 +291,19 @@ begin
             p.left_over, case when not k.is_waiting then 1 else 0 end)), 0)::bigint as remaining,
         count(*) filter (where k.is_waiting) as waiting
     into rest
-    from rotator_internal.key_rotation as k
+    from (
+        -- Of a thousand runs: when there are more, this only has to be more than nothing.
+        select running.tenant_id, running.id, running.is_waiting
+        from rotator_internal.key_rotation as running
+        where running.status = 'running'
+        order by running.resume_at
+        limit 1000
+    ) as k
     cross join lateral (
         select coalesce(sum(greatest(e.total - e.done - e.failed, 0)), 0) as left_over
         from rotator_internal.reencryption as e
         where e.tenant_id = k.tenant_id and e.rotation_id = k.id
-    ) as p
-    where k.status = 'running';
+    ) as p;
     return jsonb_build_object('done', moved, 'remaining', rest.remaining, 'waiting', rest.waiting, 'rotation', worked_on);
 end
 $$;

@@ -1,6 +1,7 @@
--- One step of re-encryption in one table, ours or the host's, in two statements: look at a span of rows in the order of
--- their key, lock those under an older key that nobody else has locked, and open and seal them again; then write them. In
--- our tables no index holds a ciphertext, so each rewrite is a HOT update while its page has room.
+-- One step of re-encryption in one table, ours or the host's: where nobody is in the way a single UPDATE (sweep). Else in
+-- two statements: look at a span of rows in the order of their key, lock those under an older key that nobody else has
+-- locked, and open and seal them again; then write them. In our tables no index holds a ciphertext, so each rewrite is a
+-- HOT update while its page has room.
 -- What a step found: type rotator_internal.walked. Who calls it: api/reencryption.sql; through the host's tables, with
 -- other rights: api/encrypted_column.sql. Covered by tests/tests/behaviour/{key_rotation,encrypted_column}.rs.
 
@@ -99,6 +100,68 @@ comment on function rotator_internal.walk_statement(text, text, text, text, text
     'The first statement of a step; its parameters: tenant, active key, last row key so far as text, how many rows to look '
     'at, how many to rewrite (0 counts only). Identifiers come quoted or are quoted here.';
 
+create or replace function rotator_internal.sweep(
+    relation text, key_column text, key_type text, tenant_condition text, column_names text[], labels text[], is_own boolean,
+    tenant uuid, active_key bigint, after text, max_rows integer) returns rotator_internal.walked
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+set lock_timeout = '20ms'
+as $$
+declare
+    w rotator_internal.walked;
+    from_here constant text := case when after is null then '' else format('and t.%I > $3::%s', key_column, key_type) end;
+    stale text;
+    assigned text;
+begin
+    select
+        string_agg(format('(t.%1$I is not null and rotator_internal.ciphertext_key(t.%1$I) is distinct from $2)', c.name), ' or '),
+        string_agg(format(
+            '%1$I = coalesce(%2$s($1, %3$L, t.%4$I%5$s, t.%1$I), t.%1$I)', c.name,
+            case when is_own then 'rotator_internal.reseal_field' else 'rotator_internal.reseal_value' end,
+            c.label, key_column, case when is_own then '' else '::text' end), ', ')
+    into stale, assigned
+    from unnest(column_names, labels) as c (name, label);
+
+    execute format(
+        'select t.%2$I::text from %1$s as t where %3$s %4$s order by t.%2$I offset $4 - 1 limit 1',
+        relation, key_column, tenant_condition, from_here)
+    into w.reached
+    using tenant, active_key, after, max_rows;
+    begin
+        execute format(
+            $sql$
+            with renewed as (
+                update %1$s as t
+                set %5$s
+                where %3$s %4$s and (%6$s)
+                returning t.%2$I::text as row_key, (%6$s) as is_stale
+            )
+            select
+                count(*), count(*) filter (where not r.is_stale), 0, 0,
+                count(*) filter (where r.is_stale), min(r.row_key) filter (where r.is_stale)
+            from renewed as r
+            $sql$,
+            relation, key_column, tenant_condition,
+            from_here || case when w.reached is null then '' else format(' and t.%I <= $4::%s', key_column, key_type) end,
+            assigned, stale)
+        into w.stale, w.done, w.locked, w.unmoved, w.failed, w.first_failed
+        using tenant, active_key, after, w.reached;
+    exception
+        when lock_not_available or deadlock_detected or serialization_failure then
+            return null;
+    end;
+    w.is_end := w.reached is null;
+    return w;
+end
+$$;
+
+comment on function rotator_internal.sweep(
+    text, text, text, text, text[], text[], boolean, uuid, bigint, text, integer) is
+    'A step by one UPDATE of the next max_rows rows, which visits each only once; null when somebody has locked one of them. '
+    'Not for a table whose triggers, constraints or indexes could run somebody''s code with the caller''s rights.';
+
 create or replace function rotator_internal.walk_own(
     place text, tenant uuid, active_key bigint, after text, reach integer, max_rows integer) returns rotator_internal.walked
 language plpgsql
@@ -110,13 +173,20 @@ as $$
 declare
     w rotator_internal.walked;
     found_rows record;
+    relation constant text := 'rotator_internal.' || place;
+    names constant text[] := case place when 'secret' then array['name', 'provider_ref', 'purpose'] else array['address'] end;
+    labels constant text[] := array(select place || '.' || n from unnest(names) as n);
 begin
+    -- In the first pass every row is to be written, and mostly nobody has locked any.
+    if reach = max_rows then
+        w := rotator_internal.sweep(
+            relation, 'id', 'uuid', 't.tenant_id = $1', names, labels, true, tenant, active_key, after, max_rows);
+        if w.is_end is not null then
+            return w;
+        end if;
+    end if;
     execute rotator_internal.walk_statement(
-        'rotator_internal.' || place, 'id', 'uuid', 't.tenant_id = $1',
-        case place when 'secret' then array['name', 'provider_ref', 'purpose'] else array['address'] end,
-        case place
-            when 'secret' then array['secret.name', 'secret.provider_ref', 'secret.purpose'] else array['recipient.address'] end,
-        true, false, after is null)
+        relation, 'id', 'uuid', 't.tenant_id = $1', names, labels, true, false, after is null)
     into found_rows
     using tenant, active_key, after, reach, max_rows;
 

@@ -89,15 +89,15 @@ comment on column rotator_internal.reencryption.first_failed is 'Row key of the 
 create table rotator_internal.key_use (
     tenant_id uuid not null,
     key_id bigint not null,
-    uses bigint not null check (uses > 0),
-    foreign key (tenant_id, key_id) references rotator_internal.encryption_key (tenant_id, id)
+    uses bigint not null check (uses > 0)
 );
 
 create index key_use_of_key on rotator_internal.key_use (key_id);
 
 comment on table rotator_internal.key_use is
     'How often each data key may have encrypted: the sum of its rows. Backends insert a row for each block of uses they '
-    'reserve, so nobody waits; rows are folded into one from time to time.';
+    'reserve, so nobody waits; rows are folded into one from time to time. No foreign key: a transaction with an older '
+    'snapshot may write under a key that it doesn''t see.';
 
 create table rotator_internal.key_schedule (
     tenant_id uuid primary key references rotator_internal.tenant,

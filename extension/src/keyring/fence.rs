@@ -10,8 +10,9 @@ use pgrx::pg_sys;
 
 use crate::errors::Failure;
 
-/// The active key, held. `guess` is what it probably is: right, it spares a look-up.
+/// The active key, held. `guess` is what it probably is: right, it spares a look-up. `table` is that of the keys.
 pub fn hold_active(
+    table: pg_sys::Oid,
     guess: Option<i64>,
     look_up: impl Fn() -> Result<i64, Failure>,
 ) -> Result<i64, Failure> {
@@ -20,7 +21,7 @@ pub fn hold_active(
         None => look_up()?,
     };
     loop {
-        let tag = tag(candidate);
+        let tag = tag(table, candidate);
         // SAFETY: a lock of this transaction; raises when there is no memory for it, or when a standby refuses.
         unsafe { pg_sys::LockAcquire(&tag, pg_sys::AccessShareLock as i32, false, false) };
         let active = look_up()?;
@@ -34,13 +35,18 @@ pub fn hold_active(
     }
 }
 
-fn tag(key_id: i64) -> pg_sys::LOCKTAG {
+/// The table of keys, `rotator_internal.encryption_key`; zero when there is none.
+pub fn key_table() -> pg_sys::Oid {
     // SAFETY: look-ups in the catalog's cache by static names; a missing one gives zero.
-    let (database, table) = unsafe {
+    unsafe {
         let schema = pg_sys::get_namespace_oid(c"rotator_internal".as_ptr(), true);
-        let table = pg_sys::get_relname_relid(c"encryption_key".as_ptr(), schema);
-        (pg_sys::MyDatabaseId, table)
-    };
+        pg_sys::get_relname_relid(c"encryption_key".as_ptr(), schema)
+    }
+}
+
+fn tag(table: pg_sys::Oid, key_id: i64) -> pg_sys::LOCKTAG {
+    // SAFETY: reads a variable of the backend.
+    let database = unsafe { pg_sys::MyDatabaseId };
     pg_sys::LOCKTAG {
         locktag_field1: database.to_u32(),
         locktag_field2: table.to_u32(),

@@ -124,12 +124,31 @@ pub fn reserve_uses(tenant: &TenantId, id: i64, wanted: u64) -> Result<Option<u6
         pg_sys::Datum::from(wanted as i64),
     ];
     let _user = AsBootstrapSuperuser::begin();
+    if !keeps_accounts() {
+        return Ok(Some(wanted));
+    }
     let granted = RESERVE_USES_PLAN.with(|plan| {
         query(plan, RESERVE_USES, &mut types, &mut values, false, |row| {
             row.int8(1)
         })
     })?;
     Ok(granted.and_then(|uses| uses.try_into().ok()))
+}
+
+/// Whether the SQL of this database counts uses. That of 0.1.0 doesn't: between the new library and `alter extension
+/// rotator update` they are counted in memory alone.
+fn keeps_accounts() -> bool {
+    let arguments = [pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID];
+    // SAFETY: a list of two strings that outlive the call, and as many types as it is told.
+    unsafe {
+        let schema = pg_sys::makeString(c"rotator_internal".as_ptr().cast_mut());
+        let function = pg_sys::makeString(c"reserve_uses".as_ptr().cast_mut());
+        let name = pg_sys::lappend(ptr::null_mut(), schema.cast());
+        let name = pg_sys::lappend(name, function.cast());
+        let found =
+            pg_sys::LookupFuncName(name, arguments.len() as c_int, arguments.as_ptr(), true);
+        found != pg_sys::InvalidOid
+    }
 }
 
 /// Runs `sql` as described above and reads its first row.

@@ -88,6 +88,8 @@ pub fn active_key(tenant: &TenantId, purpose: Purpose) -> Result<i64, Failure> {
 
 #[cold]
 fn find_active_key(tenant: &TenantId, purpose: Purpose) -> Result<i64, Failure> {
+    let table = fence::key_table();
+    KEYRING.with_borrow_mut(|keyring| keyring.cache.belong_to(table.to_u32()));
     let look_up = || {
         load::active_key(tenant, purpose)?.ok_or(Failure::NoActiveKey {
             purpose: purpose.name(),
@@ -95,7 +97,7 @@ fn find_active_key(tenant: &TenantId, purpose: Purpose) -> Result<i64, Failure> 
     };
     let id = if purpose == Purpose::Data {
         let guess = KEYRING.with_borrow(|keyring| keyring.cache.guess(tenant));
-        let id = fence::hold_active(guess, look_up)?;
+        let id = fence::hold_active(table, guess, look_up)?;
         KEYRING.with_borrow_mut(|keyring| keyring.cache.remember_guess(*tenant, id));
         id
     } else {
@@ -141,8 +143,9 @@ fn with_uses<R>(id: i64, change: impl FnOnce(&mut Uses) -> R) -> Result<R, Failu
 /// Loads and unwraps a key. Whatever is wrong with it, no copy of it stays in the cache.
 #[cold]
 fn fetch(id: i64, tenant: &TenantId, purpose: Purpose) -> Result<Material, Failure> {
-    let row = load::key_by_id(id)?;
+    let (row, table) = (load::key_by_id(id)?, fence::key_table());
     KEYRING.with_borrow_mut(|keyring| {
+        keyring.cache.belong_to(table.to_u32());
         keyring.cache.remove(id);
         let row = row.ok_or(Failure::KeyUnknown { key_id: id })?;
         if row.tenant != *tenant || row.purpose != purpose.name() {

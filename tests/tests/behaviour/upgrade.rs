@@ -1,6 +1,7 @@
 //! Upgrades with data in them, from every released version and from this one to itself: an upgraded installation is a
 //! fresh one, nothing is lost, what was under way goes on, and a dump of an old one restores into a new one.
-//! How two installations are compared: `upgrade_catalog.rs`. Rules that need no upgrade: `upgrade_rules.rs`.
+//! How two installations are compared: `upgrade_catalog.rs`. Keys and their rotations: `upgrade_keys.rs`. Rules that need
+//! no upgrade: `upgrade_rules.rs`.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -11,11 +12,12 @@ use rotator_tests::{Cluster, Options, TestDb, scalar};
 use tokio_postgres::Client;
 
 use crate::upgrade_catalog::{Definitions, line_differences, statements};
+use crate::upgrade_keys::begin_reencryption;
 use crate::upgrade_origin::{Origin, origins};
 use crate::upgrade_seed::{InUse, Rows};
 
 /// Databases in which a version is installed and in use.
-async fn installed() -> Result<Vec<(Origin, TestDb, InUse)>> {
+pub async fn installed() -> Result<Vec<(Origin, TestDb, InUse)>> {
     let mut all = Vec::new();
     for origin in origins(&Cluster::shared()?)? {
         let db = TestDb::bare().await?;
@@ -23,6 +25,7 @@ async fn installed() -> Result<Vec<(Origin, TestDb, InUse)>> {
         let in_use = InUse::begin(&db.admin)
             .await
             .with_context(|| format!("using version {}", origin.version))?;
+        begin_reencryption(&db.admin).await?;
         all.push((origin, db, in_use));
     }
     Ok(all)

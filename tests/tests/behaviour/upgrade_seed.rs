@@ -67,9 +67,9 @@ impl InUse {
         for tenant in TENANTS {
             session
                 .batch_execute(&format!(
-                    "select rotator.rotate_key('{tenant}', 'before the upgrade');
+                    "select rotator.rotate_key('{tenant}', 'long before the upgrade'), rotator.rotate_key('{tenant}', 'before it');
                      select rotator.use_tenant('{tenant}');
-                     select rotator.register_secret('{tenant}-later', rotation_interval => '1 year', purpose => 'under the second key')"
+                     select rotator.register_secret('{tenant}-later', rotation_interval => '1 year', purpose => 'under the third key')"
                 ))
                 .await?;
         }

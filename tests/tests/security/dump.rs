@@ -46,10 +46,10 @@ async fn source() -> Result<TestDb> {
         db.admin
             .batch_execute(&format!(
                 "select rotator.use_tenant('{tenant}');
-                 insert into app.vault select i, rotator.current_tenant(), rotator.encrypt('{tenant}', 'l', i::text) from gen_random_uuid() as i;
-                 discard all"
+                 insert into app.vault select i, rotator.current_tenant(), rotator.encrypt('{tenant}', 'l', i::text) from gen_random_uuid() as i"
             ))
             .await?;
+        db.admin.batch_execute("discard all").await?;
         db.admin.batch_execute(&format!("select rotator.rotate_key('{tenant}'), rotator.add_member('u1', 'editor', '{tenant}'), rotator.remove_member('u2', '{tenant}')")).await?;
     }
     // A rotation under way: it goes on over there.

@@ -57,6 +57,9 @@ async fn every_table_with_a_tenant_enforces_row_security() -> Result<()> {
 #[tokio::test]
 async fn views_are_invokers_and_show_nothing_without_a_tenant() -> Result<()> {
     let t = TwoTenants::new().await?;
+    t.db.admin
+        .batch_execute("select rotator.rotate_all_keys()")
+        .await?;
     let definers = texts(&t.db.admin, "select c.relname from pg_class c where c.relkind = 'v' and c.relnamespace in ('rotator'::regnamespace, 'rotator_internal'::regnamespace)
         and not coalesce(c.reloptions, '{}') @> '{security_invoker=true}'").await?;
     ensure!(definers.is_empty(), "not security_invoker: {definers:?}");

@@ -82,8 +82,8 @@ async fn everything(admin: &Client) -> Result<BTreeMap<String, String>> {
     let functions = texts(
         admin,
         "select p.proname || '|' || case p.prokind when 'p' then 'call' else 'select * from' end || ' rotator.' || p.proname || '('
-            || coalesce((select string_agg('null::' || format_type(t, null), ', ' order by n) from unnest(p.proargtypes) with ordinality as a (t, n)), '') || ')'
-         from pg_proc p where p.pronamespace = 'rotator'::regnamespace
+            || coalesce((select string_agg(case when l.lanname = 'c' then '''''::' else 'null::' end || format_type(t, null), ', ' order by n) from unnest(p.proargtypes) with ordinality as a (t, n)), '') || ')'
+         from pg_proc p join pg_language l on l.oid = p.prolang where p.pronamespace = 'rotator'::regnamespace
          union all
          select c.relname || '|select * from rotator.' || c.relname from pg_class c where c.relnamespace = 'rotator'::regnamespace and c.relkind = 'v'",
     )

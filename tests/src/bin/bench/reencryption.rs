@@ -134,7 +134,7 @@ async fn own_table(record: &mut Record) -> Result<()> {
     let detail = format!(
         "{OWN_ROWS} secrets with three encrypted fields each, in committed batches of {BATCH}: {detail}"
     );
-    record.add(OWN[1], ratio, "ratio", Bar::AtMost(2.5), &detail)
+    record.add(OWN[1], ratio, "ratio", Bar::AtMost(2.0), &detail)
 }
 
 /// All updates of the table of secrets so far, and those that stayed on their page.
