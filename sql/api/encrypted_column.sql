@@ -85,7 +85,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     return case
-        when c.tenant_column is null then 'true'
+        when c.tenant_column is null or tenant_slug is null then 'true'
         when rotator_internal.type_of_column(relation, c.tenant_column) = 'uuid'::regtype then format('t.%I = $1', c.tenant_column)
         else format('t.%I = any (array[$1::text, %L])', c.tenant_column, tenant_slug)
     end;
@@ -93,7 +93,7 @@ end
 $$;
 
 comment on function rotator_internal.host_tenant_condition(rotator_internal.encrypted_column, regclass, text) is
-    'Which rows of a host table are the tenant''s, whose id is the first parameter of the statement.';
+    'Which rows of a host table are the tenant''s, whose id is the first parameter of the statement; without a slug all.';
 
 create or replace function rotator_internal.write_host_column(
     relation regclass, column_name name, parts oid[], places tid[], ciphertexts bytea[], is_partitioned boolean) returns bigint
@@ -106,6 +106,8 @@ declare
     written bigint;
     code text;
 begin
+    -- Triggers that are deferred fire now, with these rights, and not at commit, with those of the session.
+    set constraints all immediate;
     execute format(
         'update %s as t set %I = f.ciphertext from unnest($1, $2, $3) as f (part, place, ciphertext) where t.ctid = f.place %s',
         relation, column_name, case when is_partitioned then 'and t.tableoid = f.part' else '' end)
@@ -113,7 +115,7 @@ begin
     get diagnostics written = row_count;
     return written;
 exception
-    when others then
+    when others or assert_failure or query_canceled then
         -- A trigger over there may quote the row in its message, and this goes to logs and people.
         get stacked diagnostics code = returned_sqlstate;
         raise exception using
@@ -124,13 +126,14 @@ end
 $$;
 
 comment on function rotator_internal.write_host_column(regclass, name, oid[], tid[], bytea[], boolean) is
-    'Rewrites rows that the caller has locked, and gives how many a trigger let through. As rotator_host_writer.';
+    'Rewrites rows that the caller has locked, and gives how many a trigger let through. As rotator_host_writer; called '
+    'through write_restricted.';
 
 create or replace function rotator_internal.runs_no_code(relation regclass) returns boolean
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-    select r.relkind = 'r' and not r.relhassubclass and not r.relhasrules
+    select r.relkind = 'r' and not r.relhassubclass and not r.relispartition and not r.relhasrules
         and not exists (select from pg_trigger as t where t.tgrelid = r.oid and not t.tgisinternal)
         and not exists (select from pg_constraint as c where c.conrelid = r.oid and c.contype = 'c')
         and not exists (select from pg_attribute as a where a.attrelid = r.oid and a.attgenerated <> '')
@@ -141,7 +144,7 @@ as $$
 $$;
 
 comment on function rotator_internal.runs_no_code(regclass) is
-    'Whether an UPDATE of this table runs nothing that its owner wrote: no triggers, rules, checks, generated columns, expressions in indexes.';
+    'Whether an UPDATE of this table runs nothing that its owner wrote: no triggers, rules, checks, generated columns, expressions in indexes or bounds.';
 
 create or replace function rotator_internal.walk_host_column(
     c rotator_internal.encrypted_column, tenant uuid, tenant_slug text, active_key bigint, after text,
@@ -161,11 +164,11 @@ declare
 begin
     if reach = max_rows and not is_partitioned and rotator_internal.runs_no_code(relation) then
         -- Writing no row locks the table, as somebody who may read nothing, against new triggers: now the answer stays.
-        perform rotator_internal.write_host_column(relation, c.column_name, '{}', '{}', '{}', false);
+        perform rotator_internal.write_restricted(relation, c.column_name, '{}', '{}', '{}', false);
         if rotator_internal.runs_no_code(relation) then
             w := rotator_internal.sweep(
                 relation::text, c.row_key_column, key_type, tenant_condition, array[c.column_name::text], array[c.label], false,
-                tenant, active_key, after, max_rows);
+                tenant, active_key, after, reach, max_rows);
             if w.is_end is not null then
                 return w;
             end if;
@@ -179,17 +182,22 @@ begin
 
     w.done := 0;
     if found_rows.places is not null then
-        w.done := rotator_internal.write_host_column(
+        w.done := rotator_internal.write_restricted(
             relation, c.column_name, found_rows.parts, found_rows.places, found_rows.new_1, is_partitioned);
     end if;
-    w.unmoved := coalesce(cardinality(found_rows.places), 0) - w.done;
-    if w.unmoved > 0 then
+    w.unmoved := 0;
+    if found_rows.places is not null
+        and (w.done < cardinality(found_rows.places) or not rotator_internal.runs_no_code(relation)) then
+        -- A trigger may have kept a row back, or the old value in it.
         execute format(
-            'select min(t.%I::text) from %s as t join unnest($1, $2) as f (part, place) on t.tableoid = f.part and t.ctid = f.place
-            where rotator_internal.ciphertext_key(t.%I) is distinct from $3',
-            c.row_key_column, relation, c.column_name)
-        into w.first_unmoved
-        using found_rows.parts, found_rows.places, active_key;
+            'select count(*), min(t.%1$I::text) from %2$s as t
+            where %3$s and t.%1$I = any ($3::%4$s[]) and rotator_internal.ciphertext_key(t.%5$I) is distinct from $2
+                and t.%5$I is not null',
+            c.row_key_column, relation, tenant_condition, key_type, c.column_name)
+        into w.unmoved, w.first_unmoved
+        using tenant, active_key, found_rows.row_keys;
+        w.unmoved := least(w.unmoved, cardinality(found_rows.places));
+        w.done := cardinality(found_rows.places) - w.unmoved;
     end if;
     w.reached := found_rows.reached;
     w.is_end := found_rows.is_end;
@@ -224,7 +232,7 @@ end
 $$;
 
 comment on function rotator_internal.host_rows_using_key(rotator_internal.encrypted_column, uuid, text, bigint) is
-    'How many rows of a registered column hold a ciphertext of the tenant under this key, counted as rotator_host.';
+    'How many rows of a registered column hold a ciphertext under this key, those of the tenant or, without one, all; as rotator_host.';
 
 create or replace function rotator_internal.count_unreadable(
     c rotator_internal.encrypted_column, tenants uuid[], names text[],

@@ -9,13 +9,13 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     relation regclass := to_regclass(format('%I.%I', c.schema_name, c.table_name));
-    kind "char" := (select r.relkind from pg_class as r where r.oid = relation);
+    kind "char" := (select r.relkind from pg_class as r where r.oid = relation and r.relpersistence <> 't');
     key_type regtype := rotator_internal.type_of_column(relation, c.row_key_column);
     missing name;
 begin
     if kind is null or kind not in ('r', 'p') then
         perform rotator_internal.refuse(
-            '22023', format('%I.%I is no table', c.schema_name, c.table_name), 'Views and foreign tables can''t be registered.');
+            '22023', format('%I.%I is no table', c.schema_name, c.table_name), 'Views, foreign and temporary tables can''t be registered.');
     elsif c.schema_name in ('rotator', 'rotator_internal', 'pg_catalog', 'information_schema') then
         perform rotator_internal.refuse(
             '22023', format('schema %I is not the application''s', c.schema_name), 'rotator''s own tables join key rotation by themselves.');
@@ -31,6 +31,17 @@ begin
             '22023',
             format('column %I is of type %s, not bytea', c.column_name, rotator_internal.type_of_column(relation, c.column_name)),
             'rotator.encrypt() gives bytea: add such a column, fill it, then drop the other one. docs/keys.md shows how.');
+    elsif exists (
+        select from pg_attribute as a
+        where a.attrelid = relation and a.attname = c.column_name and a.attgenerated <> '') then
+        perform rotator_internal.refuse(
+            '22023', format('column %I is generated', c.column_name), 'Register the column that it is made from, or make it a plain one.');
+    elsif exists (
+        select from pg_attribute as a
+        where a.attrelid = relation and a.attname = c.row_key_column and not a.attnotnull) then
+        perform rotator_internal.refuse(
+            '22023', format('row key column %I may be null', c.row_key_column),
+            format('alter table %s alter column %I set not null; a value without a row key can''t be re-encrypted.', relation, c.row_key_column));
     elsif key_type <> all (array['uuid', 'text', 'character varying', 'smallint', 'integer', 'bigint']::regtype[]) then
         perform rotator_internal.refuse(
             '22023', format('row key column %I is of type %s', c.row_key_column, key_type),

@@ -152,7 +152,7 @@ grant execute on function
     rotator_internal.value_opens(uuid, text, text, bytea),
     rotator_internal.ciphertext_key(bytea),
     rotator_internal.walk_statement(text, text, text, text, text[], text[], boolean, boolean, boolean),
-    rotator_internal.sweep(text, text, text, text, text[], text[], boolean, uuid, bigint, text, integer),
+    rotator_internal.sweep(text, text, text, text, text[], text[], boolean, uuid, bigint, text, integer, integer),
     rotator_internal.runs_no_code(regclass),
     rotator_internal.host_table(rotator_internal.encrypted_column),
     rotator_internal.host_tenant_condition(rotator_internal.encrypted_column, regclass, text),

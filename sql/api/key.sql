@@ -45,6 +45,31 @@ $$;
 comment on function rotator_internal.lock_keys(uuid) is
     'Whoever changes the state of a tenant''s data keys calls this first, and so follows the one before: the first version stands for all.';
 
+create or replace function rotator_internal.supersede_rotations() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update rotator_internal.key_rotation as r
+    set status = 'superseded', finished_at = clock_timestamp(), is_waiting = false
+    where r.tenant_id = new.tenant_id and r.status = 'running' and r.id < new.id;
+    if exists (
+        select from rotator_internal.key_rotation as later
+        where later.tenant_id = new.tenant_id and later.id > new.id) then
+        new.status := 'superseded';
+        new.finished_at := clock_timestamp();
+    end if;
+    return new;
+end
+$$;
+
+comment on function rotator_internal.supersede_rotations() is
+    'A trigger: of each tenant the last run goes on. Of the rows of a dump of 0.1.0 too, which name no status and come in any order.';
+
+create or replace trigger supersede_rotations
+before insert on rotator_internal.key_rotation
+for each row when (new.status = 'running') execute function rotator_internal.supersede_rotations();
+
 create or replace function rotator_internal.start_rotation(
     tenant uuid, why text, actor text default null, source text default null, reverts bigint default null) returns bigint
 language plpgsql
@@ -78,10 +103,6 @@ begin
             and k.tenant_id = r.tenant_id and k.id = r.from_key
         returning k.* into new_key;
     end if;
-
-    update rotator_internal.key_rotation as r
-    set status = 'superseded', finished_at = clock_timestamp(), is_waiting = false
-    where r.tenant_id = start_rotation.tenant and r.status = 'running';
 
     insert into rotator_internal.key_rotation (tenant_id, from_key, to_key, trigger, actor, reverts)
     values (
@@ -140,6 +161,10 @@ begin
         where t.status = 'active'
         order by t.tenant_id
     loop
+        perform rotator_internal.lock_keys(target);
+        -- One that has left since we began.
+        continue when not exists (
+            select from rotator_internal.tenant as t where t.tenant_id = target and t.status = 'active');
         perform rotator_internal.start_rotation(target, why);
         rotated := rotated + 1;
     end loop;
@@ -192,9 +217,12 @@ begin
     where k.tenant_id = r.tenant_id and k.id = r.from_key
     for no key update;
 
-    if new_key.status <> 'active' then
+    if new_key.status <> 'active' or exists (
+        select from rotator_internal.key_rotation as later
+        where later.tenant_id = r.tenant_id and later.id > r.id) then
         perform rotator_internal.refuse(
-            'PT409', format('rotation %s is not the last one: version %s is not active', r.id, new_key.version),
+            'PT409', format('rotation %s is not the last one', r.id)
+                || case when new_key.status <> 'active' then format(': version %s is %s', new_key.version, new_key.status) else '' end,
             'Roll back the last rotation first, or rotate the key again.');
     elsif old_key.status <> 'decrypt_only' then
         perform rotator_internal.refuse(

@@ -94,6 +94,7 @@ as $$
 declare
     holders integer[] := rotator_internal.key_holders(key.tenant_id, key.id);
     in_use bigint;
+    host_column rotator_internal.encrypted_column;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         -- An older snapshot than that look at the locks would miss what their holders wrote.
@@ -112,6 +113,19 @@ begin
             'PT409', format('%s row(s) are under version %s', in_use, key.version),
             'Let re-encryption finish (rotator.key_rotations shows it); rotator.rotate_key() or rotator.retry_key_rotation() begin it again.');
     end if;
+    -- Rows that re-encryption doesn't take for the tenant's: no other has a key of this id.
+    for host_column in
+        select c.* from rotator_internal.encrypted_column as c order by c.schema_name, c.table_name, c.column_name
+    loop
+        in_use := rotator_internal.host_rows_using_key(host_column, null, null, key.id);
+        if in_use > 0 then
+            perform rotator_internal.refuse(
+                'PT409', format('%s row(s) in %I.%I are under version %s and not marked as of this tenant',
+                    in_use, host_column.schema_name, host_column.table_name, key.version),
+                format('Mend their %s, or empty their %I; then rotator.rotate_key() or rotator.retry_key_rotation().',
+                    coalesce(quote_ident(host_column.tenant_column), 'tenant'), host_column.column_name));
+        end if;
+    end loop;
 end
 $$;
 
@@ -182,7 +196,15 @@ declare
     r rotator_internal.key_rotation := rotator_internal.managed_rotation(rotation_id);
 begin
     perform rotator_internal.lock_keys(r.tenant_id);
-    if not exists (
+    -- Before its places, as reencrypt_step does.
+    select k.* into r
+    from rotator_internal.key_rotation as k
+    where k.tenant_id = r.tenant_id and k.id = r.id
+    for no key update;
+    if exists (
+        select from rotator_internal.key_rotation as later
+        where later.tenant_id = r.tenant_id and later.id > r.id)
+        or not exists (
         select from rotator_internal.encryption_key as k
         where k.tenant_id = r.tenant_id and k.id = r.to_key and k.status = 'active')
         or r.status not in ('running', 'failed', 'completed') then
@@ -213,6 +235,8 @@ declare
     cancelled bigint;
     destroyed bigint;
 begin
+    -- Keys first: a rotation holds them when its foreign keys look at the tenant.
+    perform rotator_internal.lock_keys(rotator_internal.find_tenant(tenant));
     select t.* into leaving
     from rotator_internal.tenant as t
     where t.tenant_id = rotator_internal.find_tenant(tenant)
@@ -225,7 +249,6 @@ begin
             format('Pass confirm => ''%s''. Its metadata will be unreadable for ever.', leaving.slug));
     end if;
 
-    perform rotator_internal.lock_keys(leaving.tenant_id);
     update rotator_internal.encryption_key as k
     set status = 'destroyed', wrapped_key = null, destroyed_at = clock_timestamp()
     where k.tenant_id = leaving.tenant_id and k.status <> 'destroyed';

@@ -15,6 +15,7 @@ begin
         perform rotator_internal.refuse(
             '22023', 'every must be between a day and 100 years', 'For example: 90 days. Null turns the schedule off.');
     end if;
+    perform rotator_internal.lock_keys(target);
     select k.activated_at into active_since
     from rotator_internal.encryption_key as k
     where k.tenant_id = target and k.purpose = 'data' and k.status = 'active';
@@ -59,24 +60,51 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    candidate uuid;
     due rotator_internal.key_schedule;
     rotated integer := 0;
     code text;
     problem text;
 begin
+    -- Tenants that came with a dump of 0.1.0 have none.
+    insert into rotator_internal.key_schedule (tenant_id, every, next_at)
+    select t.tenant_id, interval '90 days', greatest(k.activated_at + interval '90 days', as_of + interval '1 day')
+    from rotator_internal.tenant as t
+    join rotator_internal.encryption_key as k on k.tenant_id = t.tenant_id and k.purpose = 'data' and k.status = 'active'
+    where t.status = 'active' and not exists (
+        select from rotator_internal.key_schedule as s where s.tenant_id = t.tenant_id)
+    on conflict (tenant_id) do nothing;
+
     update rotator_internal.key_schedule as s
     set next_at = rotate_due_keys.as_of, reason = 'uses'
-    from rotator_internal.much_used_keys() as k
-    where s.tenant_id = k.tenant_id and s.reason is null;
+    where s.tenant_id in (
+        select w.tenant_id
+        from rotator_internal.key_schedule as w
+        where w.tenant_id in (select k.tenant_id from rotator_internal.much_used_keys() as k) and w.reason is null
+        for update skip locked);
 
-    for due in
-        select s.*
+    if not exists (select from rotator_internal.key_schedule as s where s.next_at <= as_of) then
+        return 0;
+    end if;
+    -- First the keys, then the schedule, as whoever rotates does (lock_keys), but without waiting for him.
+    lock table rotator_internal.encryption_key in row exclusive mode;
+    for candidate in
+        select s.tenant_id
         from rotator_internal.key_schedule as s
         where s.next_at <= as_of
         order by s.next_at
         limit max_rows
-        for update skip locked
     loop
+        perform
+        from rotator_internal.encryption_key as k
+        where k.tenant_id = candidate and k.purpose = 'data' and k.version = 1
+        for no key update skip locked;
+        continue when not found;
+        select s.* into due
+        from rotator_internal.key_schedule as s
+        where s.tenant_id = candidate and s.next_at <= as_of
+        for update skip locked;
+        continue when not found;
         begin
             perform rotator_internal.start_rotation(
                 due.tenant_id, coalesce(due.reason, 'schedule'), 'rotator', 'engine');

@@ -164,7 +164,12 @@ begin
         ) as n (place, column_id)
         where not exists (
             select from rotator_internal.reencryption as e
-            where e.tenant_id = r.tenant_id and e.rotation_id = r.id and e.place = n.place);
+            where e.tenant_id = r.tenant_id and e.rotation_id = r.id and e.place = n.place
+                and e.column_id is not distinct from n.column_id)
+        -- Unregistered and registered again.
+        on conflict (tenant_id, rotation_id, place) do update
+        set column_id = excluded.column_id, pass = 0, position = null, passed_over = 0, failed = 0, first_failed = null,
+            is_finished = false;
         if not found then
             perform rotator_internal.end_run(r);
         end if;
@@ -278,12 +283,13 @@ begin
                     or clock_timestamp() > started + interval '15 milliseconds';
             end loop;
         exception
-            when others then
+            -- Of a statement timeout too: or a slow trigger of one tenant would be met first, and stop all others, each time.
+            when others or assert_failure or query_canceled then
                 get stacked diagnostics code = returned_sqlstate, problem = message_text;
                 moved := moved_before;
                 perform rotator_internal.note_failed_step(r, code, problem);
         end;
-        exit when moved >= max_rows or clock_timestamp() > started + interval '15 milliseconds';
+        exit when code = '57014' or moved >= max_rows or clock_timestamp() > started + interval '15 milliseconds';
     end loop;
 
     select

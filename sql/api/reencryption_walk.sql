@@ -24,6 +24,8 @@ declare
     resealed text;
     opens text;
     gathered text;
+    -- Of the host's values, which may be large, no more than this many bytes a step; at least one row.
+    most_bytes constant integer := 33554432;
 begin
     select
         string_agg(format('(t.%1$I is not null and rotator_internal.ciphertext_key(t.%1$I) is distinct from $2)', c.name), ' or '),
@@ -42,14 +44,14 @@ begin
     return format(
         $sql$
         with span as materialized (
-            select t.tableoid as part, t.ctid as place, t.%2$I as row_key, (%4$s) as is_stale
+            select t.tableoid as part, t.ctid as place, t.%2$I as row_key, (%4$s) as is_stale%11$s
             from %1$s as t
             where %3$s %5$s
             order by t.%2$I
             fetch first $4 rows with ties
         ),
         todo as materialized (
-            select s.place, s.row_key from span as s where s.is_stale order by s.row_key fetch first $5 rows with ties
+            select s.place, s.row_key from span as s where s.is_stale order by s.row_key fetch first %12$s rows with ties
         ),
         held as materialized (
             select t.tableoid as part, t.ctid as place, t.%2$I as row_key, %6$s
@@ -74,24 +76,31 @@ begin
                 (select count(*) from fresh as f where not f.opens) as failed
         )
         select
-            (case when c.todo >= $5 and c.todo > 0 then c.last_todo else c.last_seen end)::text as reached,
-            c.seen < $4 and (c.todo = 0 or c.todo < $5 or c.last_todo = c.last_seen) as is_end,
+            (case when c.todo > 0 and c.todo < c.stale then c.last_todo else c.last_seen end)::text as reached,
+            c.seen < $4 and (c.todo = 0 or c.todo >= c.stale) as is_end,
             c.stale, greatest(c.todo - c.held, 0) as locked, c.failed,
             (select f.row_key::text from fresh as f where not f.opens order by f.row_key limit 1) as first_failed,
             g.*
         from counted as c
         cross join (
-            select array_agg(f.part) as parts, array_agg(f.place) as places, %9$s
+            select array_agg(f.part) as parts, array_agg(f.place) as places, array_agg(f.row_key::text) as row_keys, %9$s
             from fresh as f
             where f.opens
         ) as g
         $sql$,
         relation, key_column, tenant_condition, stale,
-        case when from_start then '' else format('and t.%I > $3::%s', key_column, key_type) end,
+        case when from_start then format('and t.%I is not null', key_column)
+            else format('and t.%I > $3::%s', key_column, key_type) end,
         kept, resealed, opens, gathered,
         case
-            when is_partitioned then format('%s and t.%I = any (array(select d.row_key from todo as d))', tenant_condition, key_column)
+            when is_partitioned then format(
+                '%s and t.%I = any (array(select d.row_key from todo as d)) and (%s)', tenant_condition, key_column, stale)
             else 't.ctid = any (array(select d.place from todo as d))'
+        end,
+        case when is_own then '' else format(', octet_length(t.%I) as size', column_names[1]) end,
+        case
+            when is_own then '$5'
+            else format('(select least($5, greatest(%s / greatest(max(s.size), 1), 1)) from span as s)', most_bytes)
         end);
 end
 $$;
@@ -102,7 +111,7 @@ comment on function rotator_internal.walk_statement(text, text, text, text, text
 
 create or replace function rotator_internal.sweep(
     relation text, key_column text, key_type text, tenant_condition text, column_names text[], labels text[], is_own boolean,
-    tenant uuid, active_key bigint, after text, max_rows integer) returns rotator_internal.walked
+    tenant uuid, active_key bigint, after text, reach integer, max_rows integer) returns rotator_internal.walked
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
@@ -112,8 +121,10 @@ as $$
 declare
     w rotator_internal.walked;
     from_here constant text := case when after is null then '' else format('and t.%I > $3::%s', key_column, key_type) end;
+    span text;
     stale text;
     assigned text;
+    not_opened bigint;
 begin
     select
         string_agg(format('(t.%1$I is not null and rotator_internal.ciphertext_key(t.%1$I) is distinct from $2)', c.name), ' or '),
@@ -128,38 +139,46 @@ begin
         'select t.%2$I::text from %1$s as t where %3$s %4$s order by t.%2$I offset $4 - 1 limit 1',
         relation, key_column, tenant_condition, from_here)
     into w.reached
-    using tenant, active_key, after, max_rows;
+    using tenant, active_key, after, reach;
+    w.is_end := w.reached is null;
+    span := from_here || case when w.reached is null then '' else format(' and t.%I <= $4::%s', key_column, key_type) end;
+    if max_rows = 0 then
+        execute format('select count(*) from %s as t where %s %s and (%s)', relation, tenant_condition, span, stale)
+        into w.stale
+        using tenant, active_key, after, w.reached;
+        return w;
+    end if;
+
     begin
         execute format(
             $sql$
             with renewed as (
                 update %1$s as t
-                set %5$s
-                where %3$s %4$s and (%6$s)
-                returning t.%2$I::text as row_key, (%6$s) as is_stale
+                set %4$s
+                where %2$s %3$s and (%5$s)
+                returning (%5$s) as is_stale
             )
-            select
-                count(*), count(*) filter (where not r.is_stale), 0, 0,
-                count(*) filter (where r.is_stale), min(r.row_key) filter (where r.is_stale)
+            select count(*), count(*), 0, 0, 0, count(*) filter (where r.is_stale)
             from renewed as r
             $sql$,
-            relation, key_column, tenant_condition,
-            from_here || case when w.reached is null then '' else format(' and t.%I <= $4::%s', key_column, key_type) end,
-            assigned, stale)
-        into w.stale, w.done, w.locked, w.unmoved, w.failed, w.first_failed
+            relation, tenant_condition, span, assigned, stale)
+        into w.stale, w.done, w.locked, w.unmoved, w.failed, not_opened
         using tenant, active_key, after, w.reached;
+        if not_opened > 0 then
+            raise lock_not_available; -- undone: a row of which something can't be opened stays as it is, and is named
+        end if;
     exception
         when lock_not_available or deadlock_detected or serialization_failure then
             return null;
     end;
-    w.is_end := w.reached is null;
     return w;
 end
 $$;
 
 comment on function rotator_internal.sweep(
-    text, text, text, text, text[], text[], boolean, uuid, bigint, text, integer) is
-    'A step by one UPDATE of the next max_rows rows, which visits each only once; null when somebody has locked one of them. '
+    text, text, text, text, text[], text[], boolean, uuid, bigint, text, integer, integer) is
+    'A step by one UPDATE of the next reach rows, which visits each only once, or, with max_rows 0, counts those to be written; '
+    'null when somebody has locked one of them, or one can''t be opened. '
     'Not for a table whose triggers, constraints or indexes could run somebody''s code with the caller''s rights.';
 
 create or replace function rotator_internal.walk_own(
@@ -178,9 +197,10 @@ declare
     labels constant text[] := array(select place || '.' || n from unnest(names) as n);
 begin
     -- In the first pass every row is to be written, and mostly nobody has locked any.
-    if reach = max_rows then
+    if max_rows in (0, reach) then
         w := rotator_internal.sweep(
-            relation, 'id', 'uuid', 't.tenant_id = $1', names, labels, true, tenant, active_key, after, max_rows);
+            relation, 'id', 'uuid', 't.tenant_id = $1', names, labels, true, tenant, active_key, after,
+            reach, max_rows);
         if w.is_end is not null then
             return w;
         end if;

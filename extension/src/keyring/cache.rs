@@ -224,6 +224,19 @@ impl KeyCache {
         }
     }
 
+    /// Keys with the uses that no block counts.
+    pub fn debts(&self) -> Vec<(i64, TenantId, u64)> {
+        let here = self.entries.iter().map(|e| (e.id, e.tenant, &e.uses));
+        let parked = self
+            .parked
+            .iter()
+            .map(|(id, (tenant, uses))| (*id, *tenant, uses));
+        here.chain(parked)
+            .map(|(id, tenant, uses)| (id, tenant, uses.debt()))
+            .filter(|(_, _, debt)| *debt > 0)
+            .collect()
+    }
+
     fn change_unsettled(&mut self, change: impl Fn(&mut Uses)) {
         for place in 0..self.unsettled.len() {
             if let Some(uses) = self.uses(self.unsettled[place]) {

@@ -18,6 +18,8 @@ pub mod load;
 #[cfg(feature = "postgres")]
 mod making;
 #[cfg(feature = "postgres")]
+mod settle;
+#[cfg(feature = "postgres")]
 pub mod sources;
 #[cfg(feature = "postgres")]
 pub mod native;

@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 use super::Purpose;
 use super::cache::{Entry, KeyCache, Material};
 use super::uses::Uses;
-use super::{fence, load, sources};
+use super::{fence, load, settle, sources};
 use crate::boundary::native_function;
 use crate::crypto::TenantId;
 use crate::crypto::nonce::{NoEntropy, RandomBlock};
@@ -110,6 +110,7 @@ fn find_active_key(tenant: &TenantId, purpose: Purpose) -> Result<i64, Failure> 
 /// Makes room for at least one more use of key `id`: reserves a block, or borrows one where none can be written.
 #[cold]
 pub fn reserve_uses(id: i64, tenant: &TenantId) -> Result<(), Failure> {
+    settle::at_exit();
     // SAFETY: both read variables of the backend.
     let may_write = unsafe { !pg_sys::XactReadOnly && !pg_sys::RecoveryInProgress() };
     let granted = if may_write {
@@ -130,6 +131,12 @@ pub fn reserve_uses(id: i64, tenant: &TenantId) -> Result<(), Failure> {
         true => Ok(()),
         false => Err(Failure::KeyExhausted { key_id: id }),
     }
+}
+
+/// What this session has used and no committed row counts; nothing while the keys are being changed.
+pub fn debts() -> Vec<(i64, TenantId, u64)> {
+    let debts = |keyring: &RefCell<Keyring>| Some(keyring.try_borrow().ok()?.cache.debts());
+    KEYRING.try_with(debts).ok().flatten().unwrap_or_default()
 }
 
 fn with_uses<R>(id: i64, change: impl FnOnce(&mut Uses) -> R) -> Result<R, Failure> {

@@ -38,7 +38,8 @@ impl Uses {
         may
     }
 
-    fn debt(&self) -> u64 {
+    /// What was used without a block.
+    pub fn debt(&self) -> u64 {
         self.used.saturating_sub(self.granted)
     }
 

@@ -37,7 +37,7 @@ async fn tables_of_every_kind_join_key_rotation() -> Result<()> {
         ),
         (
             "app.by_int",
-            "id integer, tenant uuid not null, unique (tenant, id)",
+            "id integer not null, tenant uuid not null, unique (tenant, id)",
             "",
             "n",
             true,

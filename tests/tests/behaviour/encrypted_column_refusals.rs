@@ -11,7 +11,10 @@ async fn what_cannot_be_re_encrypted_is_not_registered_and_nothing_is_touched() 
     let host = Host::new().await?;
     host.owner
         .batch_execute(
-            "create table app.vault (id uuid primary key default gen_random_uuid(), tenant uuid, secret bytea, plain text, n numeric unique, loose uuid);
+            "create table app.vault (id uuid primary key default gen_random_uuid(), tenant uuid, secret bytea, plain text,
+                 n numeric not null unique default random(), loose uuid not null default gen_random_uuid(), maybe uuid unique,
+                 made bytea generated always as (secret) stored);
+             create temporary table passing (id uuid primary key, secret bytea);
              create view app.shown as select * from app.vault;
              insert into app.vault (tenant, secret, plain) select rotator.current_tenant(), convert_to('in the clear ' || n, 'UTF8'), 'x' from generate_series(1, 7) as n",
         )
@@ -43,6 +46,15 @@ async fn what_cannot_be_re_encrypted_is_not_registered_and_nothing_is_touched() 
             "'app.vault', 'secret', 'l', 'n', 'tenant'",
             "is of type numeric",
         ),
+        (
+            "'app.vault', 'secret', 'l', 'maybe', 'tenant'",
+            "row key column maybe may be null",
+        ),
+        (
+            "'app.vault', 'made', 'l', 'id', 'tenant'",
+            "column made is generated",
+        ),
+        ("'passing', 'secret', 'l', 'id'", "passing is no table"),
         (
             "'app.vault', 'secret', 'l', 'loose', 'tenant'",
             "no index by loose",

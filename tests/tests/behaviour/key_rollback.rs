@@ -49,7 +49,7 @@ async fn there_is_a_way_back_at_any_point_until_the_old_key_is_retired() -> Resu
         ensure!(
             refusal
                 .message()
-                .contains(&format!("version {versions_now} is not active"))
+                .contains(&format!("version {versions_now} is decrypt_only"))
         );
     }
     let last = rotate(&acme).await?;

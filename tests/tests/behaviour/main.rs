@@ -16,6 +16,7 @@ mod incident;
 mod incident_order;
 mod install;
 mod key_alert;
+mod key_attacks;
 mod key_life;
 mod key_rollback;
 mod key_rotation;

@@ -12,7 +12,7 @@ use rotator_tests::{Cluster, Options, TestDb, scalar};
 use tokio_postgres::Client;
 
 use crate::upgrade_catalog::{Definitions, line_differences, statements};
-use crate::upgrade_keys::begin_reencryption;
+use crate::upgrade_keys::{begin_reencryption, expect_rotations_completed};
 use crate::upgrade_origin::{Origin, origins};
 use crate::upgrade_seed::{InUse, Rows};
 
@@ -168,8 +168,22 @@ async fn a_dump_of_an_old_version_restores_into_the_new_one() -> Result<()> {
         rows.expect_kept(&restored.admin)
             .await
             .with_context(|| format!("a dump of version {}", origin.version))?;
+        expect_rotations_completed(&restored.admin)
+            .await
+            .with_context(|| format!("a dump of version {}", origin.version))?;
         in_use.expect_readable(&restored.admin).await?;
         in_use.expect_alive(&restored.admin).await?;
+        let unscheduled: i64 = scalar(
+            &restored.admin,
+            "select count(*) from rotator_internal.tenant where tenant_id not in (select tenant_id from rotator_internal.key_schedule)",
+            &[],
+        )
+        .await?;
+        ensure!(
+            unscheduled == 0,
+            "restored from {}, {unscheduled} tenants whose keys are never replaced",
+            origin.version
+        );
         let wanted = Definitions::of(&TestDb::new().await?.admin).await?;
         let differences = Definitions::of(&restored.admin)
             .await?

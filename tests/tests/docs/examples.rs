@@ -80,7 +80,8 @@ async fn getting_started_works_as_written() -> Result<()> {
     Ok(())
 }
 
-fn claims(blocks: &[Block]) -> Result<Value> {
+/// The claims that the PostgREST guide shows.
+pub fn claims(blocks: &[Block]) -> Result<Value> {
     let block = blocks
         .iter()
         .find(|block| block.marker.as_deref() == Some("claims"))

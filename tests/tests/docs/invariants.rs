@@ -42,7 +42,8 @@ fn the_sidecar_names_no_table_and_the_library_reads_keys_alone() -> Result<()> {
     let (mut queries, mut calls) = (0, 0);
     for file in &files {
         let text = std::fs::read_to_string(file)?;
-        let at_home = file.ends_with("keyring/load.rs");
+        // The second runs one function of ours as a security-restricted operation.
+        let at_home = file.ends_with("keyring/load.rs") || file.ends_with("src/restricted.rs");
         ensure!(
             at_home || !text.contains("SPI_"),
             "{} runs SQL",

@@ -6,10 +6,12 @@
 //! `<!-- refused as ROLE -->` expects it to fail; `<!-- prints -->` is what the block before it printed, line by line;
 //! `<!-- delivered -->` is what the sidecar's console channel wrote.
 
+mod encrypted_columns;
 mod examples;
 mod follow;
 mod image;
 mod invariants;
+mod keys;
 mod markdown;
 mod postgrest;
 mod references;

@@ -1,6 +1,7 @@
 //! What PostgREST does with a request, for README's `http` blocks: one transaction as the authenticator, read-only for
 //! GET, `set local role`, the claims in `request.jwt.claims`, and the request turned into one statement. PostgREST
-//! itself is not packaged where these tests run. It knows `select`, `order`, `eq.` filters and `/rpc/`, no more.
+//! itself is not packaged where these tests run. It knows the schema's header, `select`, `order`, `eq.` filters and
+//! `/rpc/`, no more.
 
 use anyhow::{Context, Result, bail};
 use rotator_tests::{TestDb, scalar};
@@ -35,7 +36,11 @@ pub async fn answer(db: &TestDb, claims: &Value, request: &str) -> Result<String
             &[&claims.to_string()],
         )
         .await?;
-    let sql = statement(&session, method, target.trim(), &body).await?;
+    let schema = head
+        .lines()
+        .find_map(|line| line.split_once("-Profile: "))
+        .map_or("rotator", |(_, schema)| schema.trim());
+    let sql = statement(&session, schema, method, target.trim(), &body).await?;
     let answer = scalar(&session, &sql, &[]).await?;
     session.batch_execute("commit").await?;
     Ok(answer)
@@ -43,6 +48,7 @@ pub async fn answer(db: &TestDb, claims: &Value, request: &str) -> Result<String
 
 async fn statement(
     session: &Client,
+    schema: &str,
     method: &str,
     target: &str,
     body: &Map<String, Value>,
@@ -68,8 +74,8 @@ async fn statement(
         ("POST", Some(function)) => {
             let set: bool = scalar(
                 session,
-                "select proretset from pg_proc where proname = $1 and pronamespace = 'rotator'::regnamespace",
-                &[&function],
+                "select proretset from pg_proc where proname = $1 and pronamespace = $2::text::regnamespace",
+                &[&function, &schema],
             )
             .await?;
             let arguments: Vec<String> = keys
@@ -77,7 +83,7 @@ async fn statement(
                 .zip(&values)
                 .map(|(key, value)| format!("{key} => {value}"))
                 .collect();
-            let call = format!("rotator.{function}({})", arguments.join(", "));
+            let call = format!("{schema}.{function}({})", arguments.join(", "));
             if set {
                 format!("select coalesce(json_agg(t), '[]')::text from {call} as t")
             } else {
@@ -85,11 +91,11 @@ async fn statement(
             }
         }
         ("GET", None) => format!(
-            "select coalesce(json_agg(t), '[]')::text from (select {columns} from rotator.{} where {filters} {order}) as t",
+            "select coalesce(json_agg(t), '[]')::text from (select {columns} from {schema}.{} where {filters} {order}) as t",
             view(path)?
         ),
         ("POST", None) => format!(
-            "with made as (insert into rotator.{} ({}) values ({}) returning {columns}) \
+            "with made as (insert into {schema}.{} ({}) values ({}) returning {columns}) \
              select json_agg(made)::text from made",
             view(path)?,
             keys.join(", "),
@@ -102,7 +108,7 @@ async fn statement(
                 .map(|(key, value)| format!("{key} = {value}"))
                 .collect();
             format!(
-                "with changed as (update rotator.{} set {} where {filters} returning {columns}) \
+                "with changed as (update {schema}.{} set {} where {filters} returning {columns}) \
                  select json_agg(changed)::text from changed",
                 view(path)?,
                 changes.join(", ")
