@@ -162,7 +162,11 @@ declare
     found_rows record;
     w rotator_internal.walked;
 begin
-    if reach = max_rows and not is_partitioned and rotator_internal.runs_no_code(relation) then
+    if max_rows = 0 then
+        return rotator_internal.sweep(
+            relation::text, c.row_key_column, key_type, tenant_condition, array[c.column_name::text], array[c.label], false,
+            tenant, active_key, after, reach, max_rows);
+    elsif reach = max_rows and not is_partitioned and rotator_internal.runs_no_code(relation) then
         -- Writing no row locks the table, as somebody who may read nothing, against new triggers: now the answer stays.
         perform rotator_internal.write_restricted(relation, c.column_name, '{}', '{}', '{}', false);
         if rotator_internal.runs_no_code(relation) then

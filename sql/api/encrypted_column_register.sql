@@ -30,7 +30,7 @@ begin
         perform rotator_internal.refuse(
             '22023',
             format('column %I is of type %s, not bytea', c.column_name, rotator_internal.type_of_column(relation, c.column_name)),
-            'rotator.encrypt() gives bytea: add such a column, fill it, then drop the other one. docs/keys.md shows how.');
+            'rotator.encrypt() gives bytea: add such a column, fill it, then drop the other one. docs/encrypted-columns.md shows how.');
     elsif exists (
         select from pg_attribute as a
         where a.attrelid = relation and a.attname = c.column_name and a.attgenerated <> '') then
@@ -157,7 +157,7 @@ begin
         if problem is not null then
             perform rotator_internal.refuse(
                 '22023', problem,
-                'Encrypt these rows first, each as its tenant: update … set … = rotator.encrypt(…, label, row_key); docs/keys.md shows how.');
+                'Encrypt these rows first, each as its tenant: update … set … = rotator.encrypt(…, label, row_key); docs/encrypted-columns.md shows how.');
         end if;
     end if;
 

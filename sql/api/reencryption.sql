@@ -183,7 +183,7 @@ begin
             update rotator_internal.key_rotation as k
             set is_waiting = true, resume_at = clock_timestamp(),
                 error = format('waits for %s transaction(s) that may still write under an older version: process %s',
-                    cardinality(holders), array_to_string(holders, ', '))
+                    cardinality(holders), array_to_string(holders, ', ', 'none: a prepared transaction'))
             where k.tenant_id = r.tenant_id and k.id = r.id;
             return 0;
         end if;

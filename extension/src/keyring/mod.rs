@@ -2,7 +2,7 @@
 //!
 //! [`master_file`] reads and checks the master key file, [`cache`] keeps unwrapped keys and what a transaction has
 //! decided about them; both are pure. `load` fetches one wrapped key through SPI, `sources` holds this backend's master
-//! keys, `native` finds the key for a field, and `making` makes new ones.
+//! keys, `native` finds the key for a field, `settle` counts what a session that ends has used, and `making` makes new keys.
 
 pub mod cache;
 pub mod uses;

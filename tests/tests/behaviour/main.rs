@@ -18,6 +18,7 @@ mod install;
 mod key_alert;
 mod key_attacks;
 mod key_life;
+mod key_order;
 mod key_rollback;
 mod key_rotation;
 mod key_schedule;

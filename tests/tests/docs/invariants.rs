@@ -10,7 +10,7 @@ use rotator_tests::scratch::root;
 use rotator_tests::slack::{Answer, StandIn};
 use rotator_tests::{Cluster, Options, Sidecar, TestDb, scalar, until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in std::fs::read_dir(folder)? {

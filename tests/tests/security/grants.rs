@@ -23,7 +23,7 @@ const ALLOWED: &[&str] = &[
     "rotator_admin EXECUTE: rotator.create_tenant() rotator.disable_schedule() rotator.doctor() rotator.enable_schedule() rotator.engine_status() rotator.reload_master_key() rotator.rewrap_keys() rotator.run_tick() rotator.tick()",
     "rotator_user EXECUTE: rotator.encrypt() rotator.decrypt()",
     "rotator_host USAGE: rotator_internal",
-    "rotator_host EXECUTE: rotator_internal.ciphertext_key() rotator_internal.reseal_value() rotator_internal.value_opens() rotator_internal.walk_statement() rotator_internal.host_table() rotator_internal.host_tenant_condition() rotator_internal.type_of_column() rotator_internal.refuse() rotator_internal.runs_no_code() rotator_internal.sweep() rotator_internal.write_host_column()",
+    "rotator_host EXECUTE: rotator_internal.ciphertext_key() rotator_internal.reseal_value() rotator_internal.value_opens() rotator_internal.walk_statement() rotator_internal.host_table() rotator_internal.host_tenant_condition() rotator_internal.type_of_column() rotator_internal.refuse() rotator_internal.runs_no_code() rotator_internal.sweep() rotator_internal.write_host_column() rotator_internal.write_restricted()",
     "rotator_user SELECT: rotator.key_rotations rotator.key_schedules rotator_internal.key_rotation rotator_internal.reencryption rotator_internal.key_schedule rotator_internal.key_use",
     "rotator_user EXECUTE: rotator_internal.rows_using_key() rotator.rollback_key_rotation() rotator.retry_key_rotation() rotator.retire_key() rotator.destroy_key() rotator.set_key_schedule()",
     "rotator_admin EXECUTE: rotator.offboard_tenant() rotator.rotate_all_keys() rotator.reencrypt_step() rotator.register_encrypted_column() rotator.unregister_encrypted_column()",

@@ -169,3 +169,50 @@ async fn who_rotates_moves_on_in_the_same_transaction() -> Result<()> {
     one.batch_execute("commit").await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn keys_of_an_extension_that_was_dropped_encrypt_nothing_more() -> Result<()> {
+    let db = TestDb::new().await?;
+    db.tenant("acme").await?;
+    let session = db.superuser().await?;
+    session
+        .batch_execute("select rotator.use_tenant('acme')")
+        .await?;
+    let tenant = text(&session, "select rotator.current_tenant()").await?;
+    let sql = "select rotator.encrypt('x', 'l', 'k')";
+    let before = text(&session, sql).await?;
+
+    // As when a dump is restored in place, and the next rotation gives another key the id that one had before.
+    let last = text(
+        &db.admin,
+        "select max(id) from rotator_internal.encryption_key where purpose = 'data'",
+    )
+    .await?;
+    db.admin
+        .batch_execute(&format!(
+            "drop extension rotator cascade; create extension rotator;
+             insert into rotator_internal.tenant (tenant_id, slug, name, time_zone) values ('{tenant}', 'acme', 'Acme', 'UTC');
+             select setval('rotator_internal.encryption_key_id', {last}, false);
+             select rotator_internal.add_key('{tenant}', 'data')"
+        ))
+        .await?;
+    session
+        .batch_execute("select rotator.use_tenant('acme')")
+        .await?;
+    let after = text(&session, sql).await?;
+    ensure!(
+        before[..20] == after[..20],
+        "not under the same id: {before} {after}"
+    );
+    let other = db.superuser().await?;
+    other
+        .batch_execute("select rotator.use_tenant('acme')")
+        .await?;
+    let opened = text(
+        &other,
+        &format!("select rotator.decrypt('{after}', 'l', 'k')"),
+    )
+    .await?;
+    ensure!(opened == "x");
+    Ok(())
+}

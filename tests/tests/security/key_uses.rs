@@ -1,5 +1,5 @@
 //! How often a key was used is never counted too low: transactions and savepoints that roll back, many backends at once,
-//! prepared transactions, a killed backend, read-only transactions; and nothing is encrypted beyond 2^32 uses.
+//! sessions that end, prepared transactions, a killed backend, read-only transactions; and nothing is encrypted beyond 2^32 uses.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -198,6 +198,66 @@ async fn a_read_only_transaction_borrows_one_block() -> Result<()> {
     session.batch_execute("begin read only").await?;
     encrypt(&session, 100).await?;
     session.batch_execute("commit").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_that_ends_leaves_no_use_uncounted() -> Result<()> {
+    let db = TestDb::new().await?;
+    db.tenant("acme").await?;
+    let mut owed = 0;
+    for (begin, end) in [
+        ("begin read write", Some("rollback")),
+        ("begin read write", None),
+        (
+            "begin read write; savepoint a",
+            Some("rollback to a; commit"),
+        ),
+        ("begin", Some("commit")),
+    ] {
+        let session = db.session("acme", "viewer").await?;
+        // What its transactions begin with makes no difference to the one that counts.
+        session
+            .batch_execute("set default_transaction_read_only = on; set default_transaction_isolation = serializable")
+            .await?;
+        session.batch_execute(begin).await?;
+        encrypt(&session, 3_000).await?;
+        if let Some(end) = end {
+            session.batch_execute(end).await?;
+        }
+        ensure!(uses(&db).await? == owed, "{begin}, {end:?}: before it ends");
+        drop(session);
+        owed += 3_000;
+        until(
+            Duration::from_secs(20),
+            "its uses to be counted",
+            async || Ok(uses(&db).await? >= owed),
+        )
+        .await?;
+        ensure!(
+            uses(&db).await? == owed,
+            "{begin}, {end:?}: no more than it used"
+        );
+    }
+
+    // It waits for nobody: here its uses are lost.
+    let session = db.session("acme", "viewer").await?;
+    let pid = text(&session, "select pg_backend_pid()").await?;
+    session.batch_execute("begin").await?;
+    encrypt(&session, 3_000).await?;
+    session.batch_execute("rollback").await?;
+    let in_the_way = db.superuser().await?;
+    in_the_way
+        .batch_execute("begin; lock rotator_internal.key_use in share mode")
+        .await?;
+    drop(session);
+    let gone = format!("select count(*) from pg_stat_activity where pid = {pid}");
+    until(Duration::from_secs(20), "it to end", async || {
+        Ok(text(&db.admin, &gone).await? == "0")
+    })
+    .await?;
+    in_the_way.batch_execute("commit").await?;
+    ensure!(uses(&db).await? == owed);
     Ok(())
 }
 
