@@ -46,10 +46,7 @@ pub enum Failure {
     #[error("field \"{field}\" looks like a secret value (rule {rule})")]
     LooksLikeSecret { field: String, rule: &'static str },
     #[error("the master key is not available: {problem}")]
-    MasterKeyUnavailable {
-        problem: String,
-        hint: &'static str,
-    },
+    MasterKeyUnavailable { problem: String, hint: &'static str },
     #[error("the ciphertext is not authentic")]
     NotAuthentic,
     #[error("data key {key_id} does not exist")]

@@ -114,8 +114,8 @@ pub fn current_tenant() -> Result<Option<TenantId>, Failure> {
     })
 }
 
-/// Reserves `wanted` uses of a key in this transaction and gives how many there were left, or `None` when the snapshot of
-/// the transaction is older than the key.
+/// Reserves `wanted` uses of a key in this transaction and gives how many there were left, or `None` when SQL
+/// wrote none and didn't say why.
 pub fn reserve_uses(tenant: &TenantId, id: i64, wanted: u64) -> Result<Option<u64>, Failure> {
     let mut types = [pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID];
     let mut values = [

@@ -5,11 +5,11 @@
 //! keys, `native` finds the key for a field, `settle` counts what a session that ends has used, and `making` makes new keys.
 
 pub mod cache;
-pub mod uses;
 pub mod master_command;
 pub mod master_file;
 pub mod master_keys;
 pub mod masters;
+pub mod uses;
 
 #[cfg(feature = "postgres")]
 mod fence;
@@ -18,11 +18,11 @@ pub mod load;
 #[cfg(feature = "postgres")]
 mod making;
 #[cfg(feature = "postgres")]
+pub mod native;
+#[cfg(feature = "postgres")]
 mod settle;
 #[cfg(feature = "postgres")]
 pub mod sources;
-#[cfg(feature = "postgres")]
-pub mod native;
 
 /// What a data key is for. A key opens nothing of the other purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 //! A block is a row that the running transaction inserts, so nobody waits for anybody; it counts once that commits, while
 //! an encryption counts at once and for ever: whoever rolls back has used the key all the same. So a block is taken back
 //! with the (sub)transaction that reserved it, uses are not, and what was used without a block is a debt that the next
-//! one pays. Where no block can be written (a read-only transaction, a standby, a snapshot older than the key) uses are
-//! lent, up to one. The sum of all blocks is never less than what was used, once the
-//! session has ended (`settle`), but for debts of backends that were killed.
+//! one pays. Where no block can be written (a read-only transaction, a standby) uses are
+//! lent, up to one. Once a session has ended (`settle`), the sum of all blocks is never less than what it used, but for
+//! debts of backends that were killed.
 
 /// The first block of a backend; each later one doubles.
 const FIRST_BLOCK: u64 = 64;

@@ -191,7 +191,12 @@ mod tests {
             DOCTOR,
             HEALTHCHECK,
         ];
-        for line in texts.iter().chain(&ALL).chain(&kms::ALL).flat_map(|text| text.lines()) {
+        for line in texts
+            .iter()
+            .chain(&ALL)
+            .chain(&kms::ALL)
+            .flat_map(|text| text.lines())
+        {
             assert!(line.chars().count() <= 116, "{line}");
         }
     }

@@ -171,9 +171,14 @@ async fn rows_can_not_point_into_another_tenant() -> Result<()> {
         .iter()
         .filter(|column| {
             // A column may be unregistered while a run has it on its list.
-            !["alert.", "notification.", "delivery_attempt.", "reencryption.column_id"]
-                .iter()
-                .any(|table| column.starts_with(table))
+            ![
+                "alert.",
+                "notification.",
+                "delivery_attempt.",
+                "reencryption.column_id",
+            ]
+            .iter()
+            .any(|table| column.starts_with(table))
         })
         .collect();
     ensure!(

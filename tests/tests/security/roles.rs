@@ -19,7 +19,10 @@ const WRONG: &[(&str, &str)] = &[
     ("create role rotator_auditor bypassrls", "rotator_auditor"),
     ("create role rotator_sidecar createrole", "rotator_sidecar"),
     ("create role rotator_host login bypassrls", "rotator_host"),
-    ("create role rotator_host_writer login", "rotator_host_writer"),
+    (
+        "create role rotator_host_writer login",
+        "rotator_host_writer",
+    ),
     (
         "create role mallory; create role rotator_host_writer role mallory",
         "rotator_host_writer",

@@ -128,9 +128,7 @@ async fn loaded(rows: usize) -> Result<(TestDb, Arc<Vec<Uuid>>)> {
              select rotator.register_encrypted_column('document', 'body', 'document.body', 'id')"
         ))
         .await?;
-    db.admin
-        .batch_execute("vacuum (analyze) document")
-        .await?;
+    db.admin.batch_execute("vacuum (analyze) document").await?;
     let ids = db.admin.query("select id from document", &[]).await?;
     let ids = ids.iter().map(|row| row.get(0)).collect();
     Ok((db, Arc::new(ids)))
