@@ -134,7 +134,13 @@ async fn a_version_is_retired_and_destroyed_once_nothing_is_under_it() -> Result
     ] {
         refused(&viewer, arguments, "", "admin").await?;
     }
-    refused(&admin, &["retire", "1"], "10 rows are under version 1", "").await?;
+    refused(
+        &admin,
+        &["retire", "1"],
+        "10 row(s) are under version 1",
+        "",
+    )
+    .await?;
     refused(
         &admin,
         &["retire", "2"],

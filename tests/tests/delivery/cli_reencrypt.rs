@@ -242,7 +242,7 @@ async fn a_failed_rotation_is_an_error_until_its_rows_were_mended() -> Result<()
     ensure!((status.as_str(), total, done, failed) == ("failed", 12, 11, 1));
     let table = keys(&acme, &acme.operator_role, &["status"])?.ok().await?;
     ensure!(
-        table.contains(&format!("rotation {id}: 1 rows could not")),
+        table.contains(&format!("rotation {id}: 1 row(s) could not")),
         "{table}"
     );
     let again = keys(&acme, &acme.operator_role, &["reencrypt"])?

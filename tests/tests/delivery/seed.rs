@@ -233,14 +233,15 @@ impl Acme {
         Ok(())
     }
 
-    /// The content of every table but the engine's heartbeat, as hashes: equal before and after means nothing was stored.
+    /// The content of every table as hashes: equal before and after means nothing was stored. Not the engine's heartbeat, nor
+    /// uses of keys: those of a transaction that rolled back count as well.
     pub async fn fingerprint(&self) -> Result<BTreeMap<String, String>> {
         let tables = self
             .db
             .admin
             .query(
                 "select oid::regclass::text from pg_class
-                 where relkind = 'r' and relnamespace = 'rotator_internal'::regnamespace and relname <> 'heartbeat'",
+                 where relkind = 'r' and relnamespace = 'rotator_internal'::regnamespace and relname not in ('heartbeat', 'key_use')",
                 &[],
             )
             .await?;

@@ -157,7 +157,8 @@ async fn dumps_from_before_and_from_the_middle_of_a_rotation_are_restored_after_
     let mut step = Value::Null;
     for _ in 0..20 {
         step = reencrypt(&from.admin, 1).await?;
-        if step["done"] != 0 {
+        // More than the one address, which may have a step of its own.
+        if step["done"].as_i64() > Some(1) {
             break;
         }
     }
