@@ -135,6 +135,15 @@ begin
     into stale, assigned
     from unnest(column_names, labels) as c (name, label);
 
+    if max_rows = 0 then
+        -- All of it in one statement, which may scan the table: it reads, and holds up nobody.
+        perform set_config('enable_seqscan', 'on', true);
+        execute format('select count(*) from %s as t where %s and (%s)', relation, tenant_condition, stale)
+        into w.stale
+        using tenant, active_key;
+        w.is_end := true;
+        return w;
+    end if;
     execute format(
         'select t.%2$I::text from %1$s as t where %3$s %4$s order by t.%2$I offset $4 - 1 limit 1',
         relation, key_column, tenant_condition, from_here)
@@ -142,12 +151,6 @@ begin
     using tenant, active_key, after, reach;
     w.is_end := w.reached is null;
     span := from_here || case when w.reached is null then '' else format(' and t.%I <= $4::%s', key_column, key_type) end;
-    if max_rows = 0 then
-        execute format('select count(*) from %s as t where %s %s and (%s)', relation, tenant_condition, span, stale)
-        into w.stale
-        using tenant, active_key, after, w.reached;
-        return w;
-    end if;
 
     begin
         execute format(
@@ -177,7 +180,7 @@ $$;
 
 comment on function rotator_internal.sweep(
     text, text, text, text, text[], text[], boolean, uuid, bigint, text, integer, integer) is
-    'A step by one UPDATE of the next reach rows, which visits each only once, or, with max_rows 0, counts those to be written; '
+    'A step by one UPDATE of the next reach rows, which visits each only once, or, with max_rows 0, counts all that are to be written; '
     'null when somebody has locked one of them, or one can''t be opened. '
     'Not for a table whose triggers, constraints or indexes could run somebody''s code with the caller''s rights.';
 
