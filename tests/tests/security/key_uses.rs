@@ -155,6 +155,13 @@ async fn a_prepared_transaction_and_a_killed_backend_take_no_committed_use_along
             .status()?
             .success()
     );
+    // It ends every session when it notices; until then one that begins is ended as well.
+    until(
+        Duration::from_secs(60),
+        "the server to notice",
+        async || Ok(db.admin.simple_query("select 1").await.is_err()),
+    )
+    .await?;
     until(
         Duration::from_secs(60),
         "the server to recover",
