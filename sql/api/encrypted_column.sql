@@ -68,12 +68,16 @@ comment on function rotator_internal.host_table(rotator_internal.encrypted_colum
     'The table of a registered column; 42P01 when it, or what was granted on it, is gone.';
 
 create or replace function rotator_internal.type_of_column(relation regclass, column_name name) returns regtype
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select a.atttypid::regtype
-    from pg_attribute as a
-    where a.attrelid = relation and a.attname = column_name and a.attnum > 0 and not a.attisdropped
+begin
+    return (
+        select a.atttypid::regtype
+        from pg_attribute as a
+        where a.attrelid = relation and a.attname = column_name and a.attnum > 0 and not a.attisdropped
+    );
+end
 $$;
 
 comment on function rotator_internal.type_of_column(regclass, name) is 'Null when there is no such column.';
@@ -130,17 +134,21 @@ comment on function rotator_internal.write_host_column(regclass, name, oid[], ti
     'through write_restricted.';
 
 create or replace function rotator_internal.runs_no_code(relation regclass) returns boolean
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-    select r.relkind = 'r' and not r.relhassubclass and not r.relispartition and not r.relhasrules
-        and not exists (select from pg_trigger as t where t.tgrelid = r.oid and not t.tgisinternal)
-        and not exists (select from pg_constraint as c where c.conrelid = r.oid and c.contype = 'c')
-        and not exists (select from pg_attribute as a where a.attrelid = r.oid and a.attgenerated <> '')
-        and not exists (
-            select from pg_index as i where i.indrelid = r.oid and (i.indexprs is not null or i.indpred is not null))
-    from pg_class as r
-    where r.oid = relation
+begin
+    return (
+        select r.relkind = 'r' and not r.relhassubclass and not r.relispartition and not r.relhasrules
+            and not exists (select from pg_trigger as t where t.tgrelid = r.oid and not t.tgisinternal)
+            and not exists (select from pg_constraint as c where c.conrelid = r.oid and c.contype = 'c')
+            and not exists (select from pg_attribute as a where a.attrelid = r.oid and a.attgenerated <> '')
+            and not exists (
+                select from pg_index as i where i.indrelid = r.oid and (i.indexprs is not null or i.indpred is not null))
+        from pg_class as r
+        where r.oid = relation
+    );
+end
 $$;
 
 comment on function rotator_internal.runs_no_code(regclass) is
