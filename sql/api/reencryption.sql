@@ -31,7 +31,7 @@ end
 $$;
 
 comment on function rotator_internal.walk(rotator_internal.reencryption, bigint, integer, integer) is
-    'The next rows of a place: looks at up to reach, re-encrypts up to max_rows (0 counts only); null when the place is gone.';
+    'The next rows of a place: looks at up to reach, re-encrypts up to max_rows (0 counts all there is to do); null when the place is gone.';
 
 create or replace function rotator_internal.visit_place(p rotator_internal.reencryption, active_key bigint, max_rows integer)
 returns rotator_internal.reencryption

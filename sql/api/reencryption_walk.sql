@@ -107,7 +107,7 @@ $$;
 
 comment on function rotator_internal.walk_statement(text, text, text, text, text[], text[], boolean, boolean, boolean) is
     'The first statement of a step; its parameters: tenant, active key, last row key so far as text, how many rows to look '
-    'at, how many to rewrite (0 counts only). Identifiers come quoted or are quoted here.';
+    'at, how many to rewrite. Identifiers come quoted or are quoted here.';
 
 create or replace function rotator_internal.sweep(
     relation text, key_column text, key_type text, tenant_condition text, column_names text[], labels text[], is_own boolean,
