@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::seed::{Acme, Claim, claim};
 
-/// Imports so many overdue secrets of each owner: the first for thirty days, each other one for a day less.
+/// Imports so many overdue secrets of each owner: the first for thirty days, each other one for a day less, on Berlin's calendar.
 async fn import(acme: &Acme, owners: &[(&str, i32)]) -> Result<()> {
     for (owner, count) in owners {
         acme.operator
@@ -20,7 +20,7 @@ async fn import(acme: &Acme, owners: &[(&str, i32)]) -> Result<()> {
             "select count(*) from rotator.import_secrets((
                 select jsonb_agg(jsonb_build_object(
                     'name', $1 || '-' || n, 'owner_id', $1, 'rotation_interval', '90 days',
-                    'expiry_date', to_char(now() + (n - 31) * interval '1 day', 'YYYY-MM-DD')))
+                    'expiry_date', to_char(now() at time zone 'Europe/Berlin' + (n - 31) * interval '1 day', 'YYYY-MM-DD')))
                 from generate_series(1, $2::integer) as n)) where action = 'created'",
             &[owner, count],
         )

@@ -65,14 +65,14 @@ async fn import(
         .await
 }
 
-/// What an import can set of every secret of a tenant, as stored.
+/// What an import can set of every secret of a tenant, as stored; not its days, which each tenant counts in its zone.
 async fn records(acme: &Acme, tenant: &str) -> Result<Value> {
     acme.operator
         .execute("select rotator.use_tenant($1)", &[&tenant])
         .await?;
     let text: String = scalar(
         &acme.operator,
-        "select jsonb_agg(to_jsonb(s) - '{id,created_at,updated_at,last_rotated_at}'::text[] order by s.name)::text
+        "select jsonb_agg(to_jsonb(s) - '{id,created_at,updated_at,last_rotated_at,days_until_expiry}'::text[] order by s.name)::text
          from rotator.secrets as s",
         &[],
     )
