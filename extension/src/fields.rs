@@ -1,6 +1,6 @@
-//! Encrypted fields for SQL: `seal_field`, `open_field`, `try_open_field`, `reseal_field`, `blind_index`. Thin: arguments
-//! in, `crypto` and `keyring` do the work, results are written straight into the datum that PostgreSQL gets. [`seal`],
-//! [`open`] and [`reseal`] serve the host's values (`values`) as well.
+//! Encrypted fields for SQL: `seal_field`, `open_field`, `try_open_field`, `reseal_field`, `renew_field`,
+//! `blind_index`. Thin: arguments in, `crypto` and `keyring` do the work, results are written straight into the datum that
+//! PostgreSQL gets. [`seal`], [`open`], [`reseal`] and [`renew`] serve the host's values (`values`) as well.
 
 use zeroize::Zeroizing;
 
@@ -104,6 +104,15 @@ pub fn reseal(place: Place<'_>, call: &Call<'_>, argument: usize) -> Outcome {
     }
 }
 
+/// As [`reseal`], but what can't be opened is an error, for a statement that is to change all its rows or none.
+#[inline]
+pub fn renew(place: Place<'_>, call: &Call<'_>, argument: usize) -> Outcome {
+    match reseal(place, call, argument)? {
+        Some(sealed) => Ok(Some(sealed)),
+        None => Err(Failure::NotAuthentic),
+    }
+}
+
 /// `None` instead of the failures that are the ciphertext's own.
 pub fn opened_or_none<T>(opened: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match opened {
@@ -124,6 +133,8 @@ native_function!(try_open_field, |call| {
 native_function!(seal_field, |call| seal(place(call), call.utf8(3)));
 
 native_function!(reseal_field, |call| reseal(place(call), call, 3));
+
+native_function!(renew_field, |call| renew(place(call), call, 3));
 
 native_function!(blind_index, |call| {
     let (tenant, label, value) = (call.uuid(0), call.utf8(1), call.text(2));

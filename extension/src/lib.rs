@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`crypto`] | envelopes, key wrapping, blind indexes, random blocks (pure) |
 //! | [`keyring`] | master keys, the cache of unwrapped data keys, loading a wrapped key |
-//! | [`fields`] | `seal_field`, `open_field`, `try_open_field`, `reseal_field`, `blind_index` |
+//! | [`fields`] | `seal_field`, `open_field`, `try_open_field`, `reseal_field`, `renew_field`, `blind_index` |
 //! | [`values`] | `encrypt`, `decrypt` and what re-encrypts the host's columns |
 //! | [`restricted`] | writing into host tables, whose triggers may not leave anything behind |
 //! | [`claims`] | verified claims of a request, read strictly |

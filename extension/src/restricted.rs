@@ -1,5 +1,7 @@
-//! `write_restricted`: runs what writes into a host table as a security-restricted operation, as PostgreSQL itself does
-//! when it runs code of a table's owner (REINDEX, REFRESH MATERIALIZED VIEW).
+//! What the engine does to host tables beyond SQL's means. `lock_for_writing` takes the lock of an UPDATE, so that no trigger
+//! or check comes to the table between looking and writing. `write_restricted` runs what writes into it as a
+//! security-restricted operation, as PostgreSQL itself does when it runs code of a table's owner (REINDEX, REFRESH
+//! MATERIALIZED VIEW).
 //!
 //! A trigger over there gets the rights of `rotator_host_writer`, who may read nothing. It must not put off work to a
 //! moment when the session's own rights are back: a deferred trigger and a held cursor run at commit, a setting and a
@@ -61,4 +63,11 @@ native_function!(write_restricted, |call| {
             what: "rotator could not write re-encrypted values",
         }),
     }
+});
+
+native_function!(lock_for_writing, |call| {
+    let table = pg_sys::Oid::from(call.datum(0).value() as u32);
+    // SAFETY: a plain call; an ERROR (lock_timeout) unwinds through here, and nothing is held but what it frees itself.
+    unsafe { pg_sys::LockRelationOid(table, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE) };
+    Ok(Some(pg_sys::Datum::from(0)))
 });

@@ -1,12 +1,16 @@
-//! Values of the host application's own columns: `encrypt` and `decrypt` for its members, `reseal_value`, `value_opens`
-//! and `ciphertext_key` for the engine that re-encrypts its columns. The same envelope as rotator's fields in a domain of
-//! its own, bound to a label and a row key that the host chooses. Tests: tests/tests/security/values.rs.
+//! Values of the host application's own columns: `encrypt` and `decrypt` for its members; for the engine that
+//! re-encrypts its columns `reseal_value`, `renew_value`, `renew_uuid_value`, `value_opens` and `ciphertext_key`. The same
+//! envelope as rotator's fields in a domain of its own, bound to a label and a row key that the host chooses.
+//! Tests: tests/tests/security/{values,reseal}.rs.
+
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use crate::boundary::{Call, boolean, int8, native_function};
 use crate::crypto::TenantId;
 use crate::crypto::aead::{Domain, Envelope, HEADER, OVERHEAD, Place, header_key_id};
 use crate::errors::Failure;
-use crate::fields::{open, open_here, opened_or_none, reseal, seal};
+use crate::fields::{open, open_here, opened_or_none, renew, reseal, seal};
 use crate::session::known;
 
 /// In bytes of UTF-8. What is longer is a mistake: both are repeated in the associated data of each value.
@@ -65,6 +69,23 @@ native_function!(decrypt, |call| {
 });
 
 native_function!(reseal_value, |call| reseal(place(call), call, 3));
+
+native_function!(renew_value, |call| renew(place(call), call, 3));
+
+// PostgreSQL takes as long to write a uuid as a text as we to seal the value.
+native_function!(renew_uuid_value, |call| {
+    let mut text = [0; Hyphenated::LENGTH];
+    Uuid::from_bytes(*call.uuid(2))
+        .hyphenated()
+        .encode_lower(&mut text);
+    let place = Place {
+        domain: Domain::HOST,
+        tenant: call.uuid(0),
+        label: call.utf8(1),
+        row: &text,
+    };
+    renew(place, call, 3)
+});
 
 native_function!(value_opens, |call| {
     let Ok(envelope) = Envelope::parse(call.bytes(3)) else {

@@ -174,9 +174,9 @@ begin
         return rotator_internal.sweep(
             relation::text, c.row_key_column, key_type, tenant_condition, array[c.column_name::text], array[c.label], false,
             tenant, active_key, after, reach, max_rows);
-    elsif reach = max_rows and not is_partitioned and rotator_internal.runs_no_code(relation) then
-        -- Writing no row locks the table, as somebody who may read nothing, against new triggers: now the answer stays.
-        perform rotator_internal.write_restricted(relation, c.column_name, '{}', '{}', '{}', false);
+    elsif reach = max_rows and not is_partitioned then
+        -- Once it is locked, the answer stays: no trigger can come to it.
+        perform rotator_internal.lock_for_writing(relation);
         if rotator_internal.runs_no_code(relation) then
             w := rotator_internal.sweep(
                 relation::text, c.row_key_column, key_type, tenant_condition, array[c.column_name::text], array[c.label], false,

@@ -149,6 +149,9 @@ grant execute on function rotator.encrypt(text, text, text), rotator.decrypt(byt
 grant usage on schema rotator_internal to rotator_host;
 grant execute on function
     rotator_internal.reseal_value(uuid, text, text, bytea),
+    rotator_internal.renew_value(uuid, text, text, bytea),
+    rotator_internal.renew_uuid_value(uuid, text, uuid, bytea),
+    rotator_internal.lock_for_writing(regclass),
     rotator_internal.value_opens(uuid, text, text, bytea),
     rotator_internal.ciphertext_key(bytea),
     rotator_internal.walk_statement(text, text, text, text, text[], text[], boolean, boolean, boolean),

@@ -45,6 +45,10 @@ create or replace function rotator_internal.reseal_field(tenant uuid, label text
   language c volatile strict parallel unsafe
   as 'MODULE_PATHNAME', 'reseal_field_wrapper';
 
+create or replace function rotator_internal.renew_field(tenant uuid, label text, row_id uuid, ciphertext bytea) returns bytea
+  language c volatile strict parallel unsafe
+  as 'MODULE_PATHNAME', 'renew_field_wrapper';
+
 create or replace function rotator.encrypt(plaintext text, label text, row_key text) returns bytea
   language c volatile strict parallel unsafe
   as 'MODULE_PATHNAME', 'encrypt_wrapper';
@@ -56,6 +60,18 @@ create or replace function rotator.decrypt(ciphertext bytea, label text, row_key
 create or replace function rotator_internal.reseal_value(tenant uuid, label text, row_key text, ciphertext bytea) returns bytea
   language c volatile strict parallel unsafe
   as 'MODULE_PATHNAME', 'reseal_value_wrapper';
+
+create or replace function rotator_internal.renew_value(tenant uuid, label text, row_key text, ciphertext bytea) returns bytea
+  language c volatile strict parallel unsafe
+  as 'MODULE_PATHNAME', 'renew_value_wrapper';
+
+create or replace function rotator_internal.renew_uuid_value(tenant uuid, label text, row_key uuid, ciphertext bytea) returns bytea
+  language c volatile strict parallel unsafe
+  as 'MODULE_PATHNAME', 'renew_uuid_value_wrapper';
+
+create or replace function rotator_internal.lock_for_writing(relation regclass) returns void
+  language c volatile strict parallel unsafe
+  as 'MODULE_PATHNAME', 'lock_for_writing_wrapper';
 
 create or replace function rotator_internal.write_restricted(
     relation regclass, column_name name, parts oid[], places tid[], ciphertexts bytea[], is_partitioned boolean) returns bigint
@@ -168,6 +184,14 @@ comment on function rotator.decrypt(bytea, text, text) is
     'The plaintext of what rotator.encrypt() gave for the same tenant, label and row key. Errors: RT002 without a tenant, '
     'RT010, RT011 when it was changed or belongs elsewhere, RT012 when its key is gone.';
 comment on function rotator_internal.reseal_value(uuid, text, text, bytea) is 'As reseal_field, for a value of rotator.encrypt().';
+comment on function rotator_internal.renew_field(uuid, text, uuid, bytea) is
+    'As reseal_field, but RT011 for one that can''t be opened.';
+comment on function rotator_internal.renew_value(uuid, text, text, bytea) is
+    'As reseal_value, but RT011 for one that can''t be opened.';
+comment on function rotator_internal.renew_uuid_value(uuid, text, uuid, bytea) is
+    'renew_value for a row key that is a uuid, without writing it as a text first.';
+comment on function rotator_internal.lock_for_writing(regclass) is
+    'Takes the lock that an UPDATE of the table takes, to the end of the transaction.';
 comment on function rotator_internal.write_restricted(regclass, name, oid[], tid[], bytea[], boolean) is
     'Calls write_host_column as a security-restricted operation: nothing that a trigger over there starts outlives it.';
 comment on function rotator_internal.value_opens(uuid, text, text, bytea) is

@@ -76,8 +76,8 @@ begin
                 (select count(*) from fresh as f where not f.opens) as failed
         )
         select
-            (case when c.todo > 0 and c.todo < c.stale then c.last_todo else c.last_seen end)::text as reached,
-            c.seen < $4 and (c.todo = 0 or c.todo >= c.stale) as is_end,
+            (case when c.todo < c.stale then c.last_todo else c.last_seen end)::text as reached,
+            c.seen < $4 and c.todo >= c.stale as is_end,
             c.stale, greatest(c.todo - c.held, 0) as locked, c.failed,
             (select f.row_key::text from fresh as f where not f.opens order by f.row_key limit 1) as first_failed,
             g.*
@@ -124,14 +124,13 @@ declare
     span text;
     stale text;
     assigned text;
-    not_opened bigint;
 begin
     select
         string_agg(format('(t.%1$I is not null and rotator_internal.ciphertext_key(t.%1$I) is distinct from $2)', c.name), ' or '),
         string_agg(format(
-            '%1$I = coalesce(%2$s($1, %3$L, t.%4$I%5$s, t.%1$I), t.%1$I)', c.name,
-            case when is_own then 'rotator_internal.reseal_field' else 'rotator_internal.reseal_value' end,
-            c.label, key_column, case when is_own then '' else '::text' end), ', ')
+            '%1$I = rotator_internal.%2$s($1, %3$L, t.%4$I%5$s, t.%1$I)', c.name,
+            case when is_own then 'renew_field' when key_type = 'uuid' then 'renew_uuid_value' else 'renew_value' end,
+            c.label, key_column, case when is_own or key_type = 'uuid' then '' else '::text' end), ', ')
     into stale, assigned
     from unnest(column_names, labels) as c (name, label);
 
@@ -144,8 +143,10 @@ begin
         w.is_end := true;
         return w;
     end if;
+    -- As text outside, or each row that is passed would be written as one.
     execute format(
-        'select t.%2$I::text from %1$s as t where %3$s %4$s order by t.%2$I offset $4 - 1 limit 1',
+        'select b.row_key::text from (
+            select t.%2$I as row_key from %1$s as t where %3$s %4$s order by t.%2$I offset $4 - 1 limit 1) as b',
         relation, key_column, tenant_condition, from_here)
     into w.reached
     using tenant, active_key, after, reach;
@@ -154,26 +155,18 @@ begin
 
     begin
         execute format(
-            $sql$
-            with renewed as (
-                update %1$s as t
-                set %4$s
-                where %2$s %3$s and (%5$s)
-                returning (%5$s) as is_stale
-            )
-            select count(*), count(*), 0, 0, 0, count(*) filter (where r.is_stale)
-            from renewed as r
-            $sql$,
-            relation, tenant_condition, span, assigned, stale)
-        into w.stale, w.done, w.locked, w.unmoved, w.failed, not_opened
+            'update %s as t set %s where %s %s and (%s)', relation, assigned, tenant_condition, span, stale)
         using tenant, active_key, after, w.reached;
-        if not_opened > 0 then
-            raise lock_not_available; -- undone: a row of which something can't be opened stays as it is, and is named
-        end if;
+        get diagnostics w.done = row_count;
     exception
-        when lock_not_available or deadlock_detected or serialization_failure then
+        -- In somebody's way, or one can't be opened: the caller goes by rows, leaves those out, and says which.
+        when lock_not_available or deadlock_detected or serialization_failure or sqlstate 'RT011' then
             return null;
     end;
+    w.stale := w.done;
+    w.locked := 0;
+    w.unmoved := 0;
+    w.failed := 0;
     return w;
 end
 $$;

@@ -55,16 +55,16 @@ async fn labels_promise_no_more_than_is_true() -> Result<()> {
         texts(&db.admin, &format!("select proname from pg_proc where probin = '$libdir/rotator' and {condition} order by 1")).await
     };
     // Random, or a change: never folded, never shared.
-    let volatile = of("provolatile = 'v' and proname in ('bind_tenant', 'encrypt', 'make_key', 'mint_token', 'refuse', 'reseal_field', 'reseal_value', 'seal_field', 'uuid_v7')").await?;
-    ensure!(volatile.len() == 9, "{volatile:?}");
+    let volatile = of("provolatile = 'v' and proname in ('bind_tenant', 'encrypt', 'make_key', 'mint_token', 'refuse', 'renew_field', 'renew_uuid_value', 'renew_value', 'reseal_field', 'reseal_value', 'seal_field', 'uuid_v7')").await?;
+    ensure!(volatile.len() == 12, "{volatile:?}");
     ensure!(
         of("(provolatile = 'i' or proleakproof)").await? == ["ciphertext_key"],
         "each of the others depends on the session, the time or the keys"
     );
     ensure!(of("proleakproof").await?.is_empty());
     // What the leader alone knows, and what a worker must not do.
-    let bound = of("proparallel <> 's' and proname in ('bind_tenant', 'bound_tenant', 'claims', 'decrypt', 'encrypt', 'in_claims_mode', 'make_key', 'reseal_field', 'reseal_value', 'seal_field')").await?;
-    ensure!(bound.len() == 10, "{bound:?}");
+    let bound = of("proparallel <> 's' and proname in ('bind_tenant', 'bound_tenant', 'claims', 'decrypt', 'encrypt', 'in_claims_mode', 'make_key', 'renew_field', 'renew_uuid_value', 'renew_value', 'reseal_field', 'reseal_value', 'seal_field')").await?;
+    ensure!(bound.len() == 13, "{bound:?}");
     // Null must not switch these off.
     ensure!(of("not proisstrict").await? == ["guard", "refuse"]);
     Ok(())

@@ -69,3 +69,53 @@ async fn the_engine_seals_again_what_opens_and_passes_over_the_rest() -> Result<
     ensure!(text(&db.admin, &wrong).await? == "t");
     Ok(())
 }
+
+#[tokio::test]
+async fn all_or_nothing_says_which_error_and_gives_the_same() -> Result<()> {
+    let db = TestDb::new().await?;
+    let tenant = db.tenant("acme").await?;
+    let session = db.session("acme", "admin").await?;
+    db.admin
+        .batch_execute(
+            "create table host (id uuid primary key, c bytea); grant all on host to public",
+        )
+        .await?;
+    session
+        .batch_execute("insert into host select id, rotator.encrypt('the value', 'l', id::text) from (select gen_random_uuid() as id) as n; select rotator.rotate_key()")
+        .await?;
+    for renewed in [
+        format!("rotator_internal.renew_value('{tenant}', 'l', id::text, c)"),
+        format!("rotator_internal.renew_uuid_value('{tenant}', 'l', id, c)"),
+    ] {
+        let opened = format!(
+            "select rotator.decrypt({renewed}, 'l', id::text) || (rotator_internal.ciphertext_key({renewed}) > rotator_internal.ciphertext_key(c)) from host"
+        );
+        db.admin
+            .batch_execute("select rotator.use_tenant('acme')")
+            .await?;
+        ensure!(
+            text(&db.admin, &opened).await? == "the valuetrue",
+            "{renewed}"
+        );
+        let broken = format!(
+            "select {} from host",
+            renewed.replace(", c)", ", set_byte(c, 40, get_byte(c, 40) # 1))")
+        );
+        let refused = db.admin.batch_execute(&broken).await;
+        let code = refused.as_ref().err().and_then(|error| error.code());
+        ensure!(
+            code.is_some_and(|code| code.code() == "RT011"),
+            "{renewed}: {refused:?}"
+        );
+    }
+    let own = format!(
+        "select rotator_internal.renew_field('{tenant}', 'l', gen_random_uuid(), '\\x0102')"
+    );
+    let refused = db.admin.batch_execute(&own).await;
+    let code = refused.as_ref().err().and_then(|error| error.code());
+    ensure!(
+        code.is_some_and(|code| code.code() == "RT011"),
+        "{refused:?}"
+    );
+    Ok(())
+}
