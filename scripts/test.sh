@@ -18,11 +18,12 @@ threads=$(($(nproc) * 2)) # they mostly wait: for the server, the sidecar, a ret
 # ---- one suite: a package's tests, by nextest where it is installed ----
 
 run_suite() {
-  local title=$1 log=$logs/$2.log run ok=0 bad=0 status=0
+  local title=$1 log=$logs/$2.log run ok=0 bad=0 status=0 profile=default
+  if [[ -n ${ROTATOR_SOAK:-} ]]; then profile=soak; fi
   shift 2
   say "$title"
   if cargo nextest --version >/dev/null 2>&1; then
-    run=(nextest run --config-file "$ROOT/tests/nextest.toml" --no-fail-fast --no-tests pass --test-threads "$threads"
+    run=(nextest run --config-file "$ROOT/tests/nextest.toml" --profile "$profile" --no-fail-fast --no-tests pass --test-threads "$threads"
       "${LOCKED[@]}" --release "$@" ${T:+"$T"})
   else
     run=(test --no-fail-fast "${LOCKED[@]}" --release "$@" -- --test-threads "$threads" ${T:+"$T"})
