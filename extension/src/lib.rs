@@ -10,6 +10,7 @@
 //! | [`claims`] | verified claims of a request, read strictly |
 //! | [`session`] | the tenant a backend is bound to |
 //! | [`guard`] | refusing values that look like secrets |
+//! | [`audit`] | hashes of audit events and blocks; the encoding itself is the crate `rotator_audit` |
 //! | [`ids`] | time-ordered ids and link tokens |
 //! | [`gucs`], [`errors`], [`boundary`] | settings, failures, the crossing between PostgreSQL and Rust |
 //!
@@ -25,6 +26,8 @@ pub mod ids;
 pub mod keyring;
 pub mod session;
 
+#[cfg(feature = "postgres")]
+mod audit;
 #[cfg(feature = "postgres")]
 mod boundary;
 #[cfg(feature = "postgres")]

@@ -9,6 +9,7 @@
 //! - [`delivery`]: one file per channel behind one small trait; message wording; vendor limits; egress filter
 //! - [`http`]: the pages behind a notification's link, and the health probes
 //! - [`cli`]: every other command
+//! - [`audit`]: the audit log outside of the database: signatures, copies, export, offline verification
 //! - [`import`]: CSV, JSON and certificates into items for `rotator.import_secrets`
 //! - [`kms`]: master keys that only AWS KMS can open
 //! - [`failure`]: how a command ends: one message, one hint, one exit code
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod db;

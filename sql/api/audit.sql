@@ -26,10 +26,15 @@ begin
     -- Not parsed as JSON: a malformed header must not fail the change that it came with.
     return (
         select case
-            when rotator_internal.in_claims_mode()
-            then substring(
-                current_setting('request.headers', true) from '"x-request-id"[[:space:]]*:[[:space:]]*"([A-Za-z0-9._:-]{1,128})"')
+            -- Nor may it carry in what the guard keeps out.
+            when rotator_internal.in_claims_mode() and rotator_internal.secret_rule(h.request_id) is null
+            then h.request_id
         end
+        from (
+            select substring(
+                current_setting('request.headers', true)
+                from '"x-request-id"[[:space:]]*:[[:space:]]*"([A-Za-z0-9._:-]{1,128})"') as request_id
+        ) as h
     );
 end
 $$;
@@ -77,10 +82,15 @@ select
     e.entity,
     e.entity_id,
     e.changes,
-    e.request_id
-from rotator_internal.audit_event as e;
+    e.request_id,
+    l.block_number as block_id,
+    e.transaction_id::text as transaction_id
+from rotator_internal.audit_event as e
+left join rotator_internal.audit_leaf as l on l.tenant_id = e.tenant_id and l.event_id = e.id;
 
 comment on view rotator.audit_log is
     'Every change, append only. Tenant auditors and admins see their tenant, rotator_auditor sees all.';
 comment on column rotator.audit_log.actor is 'Subject of the claims, db: and a login role, or rotator for the engine.';
 comment on column rotator.audit_log.changes is 'Old and new values; for an encrypted field only that it changed.';
+comment on column rotator.audit_log.block_id is 'The block that it is sealed in, of its tenant; null while it is not sealed yet.';
+comment on column rotator.audit_log.transaction_id is 'The transaction that wrote it, on the server that it was written on.';

@@ -160,6 +160,16 @@ begin
     detail := case when ok then 'no setting logs statements with names in them' else shown || ' may put names into the server log' end;
     fix := 'Turn these off for roles that register secrets, or use bind parameters with log_parameter_max_length = 0.';
     return next;
+
+    return query select * from rotator_internal.audit_checks();
+
+    shown := (select string_agg(a.addition, '; ') from rotator_internal.additions() as a (addition));
+    check_name := 'added policies and grants';
+    ok := shown is null;
+    detail := coalesce(left(shown, 1000), 'policies and grants on rotator''s objects are rotator''s own');
+    fix := 'pg_dump leaves added policies out, an upgrade takes added grants back, and with a member in a role that owns things '
+        'create extension refuses. Grant one of rotator''s roles instead: docs/backup.md.';
+    return next;
 end
 $$;
 

@@ -16,8 +16,9 @@ declare
         'rotate_key', 'rotate_all_keys', 'rollback_key_rotation', 'retry_key_rotation', 'retire_key', 'destroy_key',
         'set_key_schedule', 'offboard_tenant', 'rows_using_key', 'reencrypt_step', 'change_encrypted_column',
         'tick', 'claim_notifications', 'complete_notification', 'complete_notifications', 'fail_notification',
-        'release_notifications', 'redeem_link', 'engine_status', 'doctor', 'rewrap_keys', 'reload_master_key', 'keys_to_rewrap',
-        'reserve_uses'];
+        'release_notifications', 'redeem_link', 'record_link_refusal', 'record_audit_export', 'audit_seal_position', 'engine_status', 'doctor', 'rewrap_keys', 'reload_master_key', 'keys_to_rewrap',
+        'reserve_uses',
+        'scan_texts', 'verify_audit', 'unsigned_audit_blocks', 'record_audit_signature', 'record_schedule'];
 begin
     for thing in
         select c.oid::pg_catalog.regclass as name
@@ -91,7 +92,11 @@ grant execute on all routines in schema rotator, rotator_internal to rotator_own
 grant select, insert, update, delete on all tables in schema rotator_internal to rotator_engine;
 grant usage on all sequences in schema rotator_internal to rotator_engine;
 grant select on all tables in schema rotator to rotator_engine;
-revoke update, delete, truncate on rotator_internal.audit_event from rotator_owner, rotator_engine;
+revoke update, delete, truncate
+    on rotator_internal.audit_event, rotator_internal.audit_block, rotator_internal.audit_leaf, rotator_internal.audit_signature
+    from rotator_owner, rotator_engine;
+revoke insert on rotator_internal.audit_block, rotator_internal.audit_leaf, rotator_internal.audit_signature from rotator_owner;
+revoke all on rotator_internal.audit_seal_state from rotator_owner;
 
 -- Anybody may ask who he is, and choose among the tenants his login role belongs to.
 grant usage on schema rotator to public;
@@ -103,11 +108,12 @@ to public;
 -- Members of a tenant. Views are security_invoker, so reading them takes the columns below them as well.
 grant select, insert, update, delete on rotator.secrets to rotator_user;
 grant select on
-    rotator.alerts, rotator.audit_log, rotator.contacts, rotator.encryption_keys, rotator.notification_policies,
+    rotator.alerts, rotator.audit_blocks, rotator.audit_leaves, rotator.audit_log, rotator.contacts, rotator.encryption_keys, rotator.notification_policies,
     rotator.notifications, rotator.overview, rotator.key_rotations, rotator.key_schedules
 to rotator_user;
 grant select on
-    rotator_internal.alert, rotator_internal.audit_event, rotator_internal.contact, rotator_internal.notification,
+    rotator_internal.alert, rotator_internal.audit_block, rotator_internal.audit_event, rotator_internal.audit_leaf,
+    rotator_internal.audit_signature, rotator_internal.contact, rotator_internal.notification,
     rotator_internal.notification_policy, rotator_internal.recipient, rotator_internal.rotation, rotator_internal.secret
 to rotator_user;
 grant select (tenant_id, time_zone) on rotator_internal.tenant to rotator_user;
@@ -121,6 +127,7 @@ grant execute on function
     rotator_internal.rows_using_key(uuid, bigint)
 to rotator_user;
 grant execute on function
+    rotator.allow_value(text, text, text),
     rotator.register_secret(
         text, text, timestamptz, interval, text, text, text, text, text, text, text, jsonb, text),
     rotator.retire_secret(uuid, text),
@@ -139,7 +146,10 @@ grant execute on function
     rotator.retry_key_rotation(bigint),
     rotator.retire_key(integer, text),
     rotator.destroy_key(integer, text, text),
-    rotator.set_key_schedule(interval, text)
+    rotator.set_key_schedule(interval, text),
+    rotator.record_audit_export(text),
+    rotator.audit_seal_position(),
+    rotator.verify_audit(text)
 to rotator_user;
 
 grant execute on function rotator.encrypt(text, text, text), rotator.decrypt(bytea, text, text) to rotator_user;
@@ -177,8 +187,10 @@ grant execute on function
     rotator.tick(timestamptz, integer),
     rotator.enable_schedule(text),
     rotator.disable_schedule(),
+    rotator.record_schedule(text),
     rotator.engine_status(),
     rotator.doctor(),
+    rotator.scan_texts(jsonb, integer),
     rotator.rewrap_keys(),
     rotator.reload_master_key()
 to rotator_admin;
@@ -187,8 +199,13 @@ grant select, insert, delete on rotator.encrypted_columns to rotator_admin;
 grant select on rotator_internal.encrypted_column to rotator_admin;
 
 -- Auditors: the log of all tenants, nothing else.
-grant select on rotator.audit_log to rotator_auditor;
-grant select on rotator_internal.audit_event to rotator_auditor;
+grant select on rotator.audit_blocks, rotator.audit_leaves, rotator.audit_log to rotator_auditor;
+grant select on
+    rotator_internal.audit_block, rotator_internal.audit_event, rotator_internal.audit_leaf, rotator_internal.audit_signature
+to rotator_auditor;
+grant execute on function
+    rotator.record_audit_export(text), rotator.audit_seal_position(), rotator.verify_audit(text)
+to rotator_auditor;
 
 -- The sidecar: the queue and the links, nothing else.
 grant execute on function
@@ -200,5 +217,8 @@ grant execute on function
     rotator.fail_notification(uuid, uuid, text, text, interval),
     rotator.release_notifications(uuid[], uuid[]),
     rotator.redeem_link(text, text, text, text, timestamptz, timestamptz),
+    rotator.record_link_refusal(text, text, text, text),
+    rotator.unsigned_audit_blocks(integer),
+    rotator.record_audit_signature(uuid, bigint, text, text, text[]),
     rotator.engine_status()
 to rotator_sidecar;

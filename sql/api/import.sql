@@ -108,7 +108,7 @@ begin
                 action := 'created';
                 return;
             end if;
-            fields := rotator_internal.check_fields(fields, zone);
+            fields := rotator_internal.check_fields(fields, zone, given.stored);
             fields.owner_id := coalesce(fields.owner_id, (given.stored).owner_id);
             id := given.known;
             action := 'updated';
@@ -194,7 +194,7 @@ begin
         begin
             if not given.repeated then
                 f := rotator_internal.check_fields(
-                    rotator_internal.fields_from_item(given.item, given.stored, zone), zone);
+                    rotator_internal.fields_from_item(given.item, given.stored, zone), zone, given.stored);
                 if given.known is null and cardinality(places) < 500 then
                     places := places || given.place;
                     waiting := waiting || given.item;

@@ -65,7 +65,7 @@ begin
         'priority', 'secondary_owner_id', 'team_lead_id', 'labels', 'external_id', 'id'])
     limit 1;
     if misfit is not null then
-        perform rotator_internal.guard('key', misfit);
+        perform rotator_internal.refuse_secret('key', misfit);
         perform rotator_internal.refuse(
             '22023', format('unknown key %s', to_json(left(misfit, 63))), 'Keys are the argument names of rotator.register_secret, and id.');
     end if;

@@ -38,8 +38,15 @@ begin
             'create policy insert_own on rotator_internal.%I for insert to rotator_owner '
             'with check (tenant_id = (select rotator.current_tenant()))', relation);
 
-        if relation operator(pg_catalog.=) 'audit_event' then
-            continue;  -- reading it takes a role of its own, below; changing it is for nobody
+        -- Reading the log takes a role of its own; changing it is for nobody.
+        if pg_catalog.starts_with(relation::text, 'audit_') then
+            execute pg_catalog.format(
+                'create policy read_as_auditor on rotator_internal.%I for select to rotator_user '
+                'using (tenant_id = (select rotator.current_tenant()) '
+                'and (select rotator.current_member_role()) in (''auditor'', ''admin''))', relation);
+            execute pg_catalog.format(
+                'create policy read_all on rotator_internal.%I for select to rotator_auditor using (true)', relation);
+            continue;
         end if;
 
         execute pg_catalog.format(
@@ -55,14 +62,6 @@ begin
     end loop;
 end
 $isolation$;
-
-create policy read_as_auditor on rotator_internal.audit_event for select to rotator_user
-    using (
-        tenant_id = (select rotator.current_tenant())
-        and (select rotator.current_member_role()) in ('auditor', 'admin'));
-
-create policy read_all on rotator_internal.audit_event for select to rotator_auditor
-    using (true);
 
 create policy read_all on rotator_internal.encryption_key for select to rotator_admin
     using (true);

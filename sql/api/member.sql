@@ -58,15 +58,21 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     target uuid := rotator_internal.managed_tenant(tenant);
+    before text;
 begin
     perform rotator_internal.check_member_change(subject);
+    select m.role into before
+    from rotator_internal.member as m
+    where m.tenant_id = target and m.subject = remove_member.subject;
+
     -- Also for somebody who has no row: a role claim of theirs then counts no longer.
     insert into rotator_internal.member as m (tenant_id, subject, role, removed_at)
     values (target, remove_member.subject, null, clock_timestamp())
     on conflict on constraint member_pkey do update
     set role = null, removed_at = coalesce(m.removed_at, excluded.removed_at);
 
-    perform rotator_internal.record_event(target, 'member.removed', 'member', subject);
+    perform rotator_internal.record_event(
+        target, 'member.removed', 'member', subject, jsonb_build_object('role', jsonb_build_object('old', before, 'new', null)));
 end
 $$;
 

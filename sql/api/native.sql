@@ -29,16 +29,25 @@ create or replace function rotator_internal.guard(field text, value text) return
   language c stable parallel unsafe
   as 'MODULE_PATHNAME', 'guard_wrapper';
 
+create or replace function rotator_internal.secret_rule(value text) returns text
+  language c stable strict parallel safe
+  as 'MODULE_PATHNAME', 'secret_rule_wrapper';
+
+create or replace function rotator_internal.random_tokens(value text) returns text
+  language c stable strict parallel safe
+  as 'MODULE_PATHNAME', 'random_tokens_wrapper';
+
 create or replace function rotator_internal.seal_field(tenant uuid, label text, row_id uuid, plaintext text) returns bytea
   language c volatile strict parallel unsafe
   as 'MODULE_PATHNAME', 'seal_field_wrapper';
 
+-- The costs of what decrypts make the planner filter by tenant first, and sort and limit before it decrypts a select list.
 create or replace function rotator_internal.open_field(tenant uuid, label text, row_id uuid, ciphertext bytea) returns text
-  language c stable strict parallel safe
+  language c stable strict parallel safe cost 20
   as 'MODULE_PATHNAME', 'open_field_wrapper';
 
 create or replace function rotator_internal.try_open_field(tenant uuid, label text, row_id uuid, ciphertext bytea) returns text
-  language c stable strict parallel safe
+  language c stable strict parallel safe cost 20
   as 'MODULE_PATHNAME', 'try_open_field_wrapper';
 
 create or replace function rotator_internal.reseal_field(tenant uuid, label text, row_id uuid, ciphertext bytea) returns bytea
@@ -53,8 +62,10 @@ create or replace function rotator.encrypt(plaintext text, label text, row_key t
   language c volatile strict parallel unsafe
   as 'MODULE_PATHNAME', 'encrypt_wrapper';
 
+-- Just above the 100 of a function in SQL: a host may compare its tenant column with rotator.current_tenant() itself, and
+-- a million rows should not yet make PostgreSQL compile the query (JIT).
 create or replace function rotator.decrypt(ciphertext bytea, label text, row_key text) returns text
-  language c stable strict parallel restricted
+  language c stable strict parallel restricted cost 110
   as 'MODULE_PATHNAME', 'decrypt_wrapper';
 
 create or replace function rotator_internal.reseal_value(tenant uuid, label text, row_key text, ciphertext bytea) returns bytea
@@ -159,6 +170,27 @@ create or replace function rotator_internal.claims() returns text[]
   language c stable strict parallel restricted
   as 'MODULE_PATHNAME', 'claims_wrapper';
 
+-- not strict: an event may have no entity_id and no request id; null when it has no tenant, id, …
+create or replace function rotator_internal.audit_event_hash(
+    tenant uuid, id bigint, occurred_at timestamptz, transaction_id xid8, actor text, source text, action text,
+    entity text, entity_id text, changes text, request_id text) returns bytea
+  language c immutable parallel safe
+  as 'MODULE_PATHNAME', 'audit_event_hash_wrapper';
+
+create or replace function rotator_internal.audit_root(leaves bytea) returns bytea
+  language c immutable strict parallel safe
+  as 'MODULE_PATHNAME', 'audit_root_wrapper';
+
+create or replace function rotator_internal.audit_block_hash(
+    tenant uuid, number bigint, events bigint, root bytea, previous bytea, sealed_at timestamptz, below xid8, next xid8)
+  returns bytea
+  language c immutable strict parallel safe
+  as 'MODULE_PATHNAME', 'audit_block_hash_wrapper';
+
+create or replace function rotator_internal.next_transaction_id() returns xid8
+  language c volatile strict parallel safe
+  as 'MODULE_PATHNAME', 'next_transaction_id_wrapper';
+
 comment on function rotator_internal.library_version() is 'Version of the loaded library; the extension''s own is in pg_extension.';
 comment on function rotator_internal.library_preloaded() is 'Whether the library came by shared_preload_libraries.';
 comment on function rotator_internal.uuid_v7() is
@@ -167,7 +199,10 @@ comment on function rotator_internal.mint_token() is '256 random bits as 43 char
 comment on function rotator_internal.refuse(text, text, text) is
     'Raises an error with this SQLSTATE, message and hint, and keeps the statement out of the server''s log.';
 comment on function rotator_internal.guard(text, text) is
-    'Raises RT001 when the value looks like a secret; the error names the field and the rule, never the value.';
+    'Raises RT001 when the value is certain to be a secret; the error names the field and the rule, never the value.';
+comment on function rotator_internal.secret_rule(text) is 'The rule by which the value is certain to be a secret; null when it is not.';
+comment on function rotator_internal.random_tokens(text) is
+    'The parts of the value that look drawn by chance, with blanks between; null when there are none.';
 comment on function rotator_internal.seal_field(uuid, text, uuid, text) is
     'Encrypts a field of this row under the tenant''s active data key.';
 comment on function rotator_internal.open_field(uuid, text, uuid, bytea) is
@@ -222,3 +257,11 @@ comment on function rotator_internal.remember_identity(uuid, text, text) is 'Kee
 comment on function rotator_internal.forget_identity() is 'A trigger: members or tenants changed, so who is asking is worked out anew.';
 comment on function rotator_internal.in_claims_mode() is 'Whether the session user is listed in rotator.trusted_authenticators.';
 comment on function rotator_internal.claims() is 'Tenant, subject and role of the request''s claims; null when absent or malformed.';
+comment on function rotator_internal.audit_event_hash(
+    uuid, bigint, timestamptz, xid8, text, text, text, text, text, text, text) is
+    'The leaf of an audit event: a hash of all of its columns, whatever the session''s settings. changes is the text of its jsonb.';
+comment on function rotator_internal.audit_root(bytea) is 'The Merkle root (RFC 6962) over leaves of 32 bytes each, one after the other.';
+comment on function rotator_internal.audit_block_hash(uuid, bigint, bigint, bytea, bytea, timestamptz, xid8, xid8) is
+    'The hash of a block of the audit log, which its successor and its signature name.';
+comment on function rotator_internal.next_transaction_id() is
+    'The id that the next transaction gets: above those of all that have begun. A snapshot doesn''t tell: its upper end is above those that have ended.';

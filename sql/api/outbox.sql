@@ -72,6 +72,7 @@ declare
     lost tid[];
     ended tid[];
 begin
+    perform rotator_internal.guard('worker', worker);
     if worker is null or length(worker) not between 1 and 255
         or max_rows is null or max_rows not between 1 and 10000
         or lease is null or lease not between interval '1 second' and interval '1 hour' then

@@ -17,7 +17,10 @@ begin
 
     return query
     with held as materialized (
-        select r.claim_id, r.outcome, r.error, left(r.provider_message_id, 512) as vendor_id, r.retry_after, n.*
+        select r.claim_id, r.outcome, r.error,
+            -- A vendor's own words: what is certain to be a secret is left out of them.
+            case when rotator_internal.secret_rule(r.provider_message_id) is null then left(r.provider_message_id, 512) end as vendor_id,
+            r.retry_after, n.*
         from (
             -- Of two results for one claim the first counts.
             select distinct on (g.id, g.claim_id) g.*
@@ -46,13 +49,18 @@ begin
             end as becomes,
             -- A channel may quote the address it was given; who reads the error may not know it.
             case when h.error is not null then left(coalesce((
-                select replace(
-                    h.error, a.address, rotator_internal.recipient_hint(h.channel::text, a.address))
+                select case
+                        when rotator_internal.secret_rule(w.words) is null then w.words
+                        else 'it failed, with an error that looks like it quotes a secret' end
                 from (
                     select rotator_internal.try_open_field(x.tenant_id, 'recipient.address', x.id, x.address) as address
                     from rotator_internal.recipient as x
                     where x.tenant_id = h.tenant_id and x.id = h.recipient_id
                 ) as a
+                cross join lateral (
+                    select replace(
+                        h.error, a.address, rotator_internal.recipient_hint(h.channel::text, a.address)) as words
+                ) as w
             ), 'it failed, for a recipient that can''t be decrypted'), 2000) end as said,
             -- Exponential backoff with full jitter from 5 seconds on, never sooner than the vendor asked.
             least(interval '1 hour', greatest(

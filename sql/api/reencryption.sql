@@ -259,6 +259,8 @@ begin
         perform rotator_internal.refuse(
             '25001', 're-encryption needs to see what was committed a moment ago',
             'Call it in a transaction with isolation level read committed.');
+    elsif rotator_internal.is_being_restored() then
+        return '{"done": 0, "remaining": 0, "waiting": 0, "rotation": null}';
     end if;
 
     -- Small places are finished in one call, large ones in many. What waits has had its turn when it comes up again.

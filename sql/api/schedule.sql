@@ -1,6 +1,25 @@
 -- The pg_cron job. It runs as whoever enables it, so that role must be able to log in and to use schema cron.
 -- Without pg_cron the sidecar ticks. Covered by tests/tests/behaviour/schedule.rs.
 
+create or replace function rotator.record_schedule(cron text default null) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    checked text := rotator_internal.check_line('cron', cron, 100);
+begin
+    perform rotator_internal.record_event(
+        t.tenant_id, case when checked is null then 'schedule.disabled' else 'schedule.enabled' end, 'schedule', 'rotator-tick',
+        jsonb_strip_nulls(jsonb_build_object('cron', checked)))
+    from rotator_internal.tenant as t
+    where t.status = 'active';
+end
+$$;
+
+comment on function rotator.record_schedule(text) is
+    'Says in the audit log of every tenant that the caller''s pg_cron job was set to these times, or without them removed. '
+    'enable_schedule() and disable_schedule() call it: they act with the caller''s rights, who may not write the log. For rotator_admin.';
+
 create or replace function rotator.enable_schedule(cron text default '* * * * *') returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -22,8 +41,14 @@ begin
     elsif cron is null then
         raise exception using errcode = '22023', message = 'cron is missing', hint = 'For example: * * * * *, each minute.';
     end if;
-    -- Not known when this is created: pg_cron may come later. The job's name makes a second call replace the first.
+    -- Before pg_cron stores the text: this is where the guard looks at it.
+    perform rotator.record_schedule(cron);
+    -- Not known when this is created: pg_cron may come later. The job's name makes a second call replace the first, but for
+    -- the database it works in and whether it is active, and a dump brings a job of the database it was taken from.
     begin
+        execute 'select cron.unschedule(j.jobid) from cron.job as j
+            where j.jobname = $1 and j.username = current_user and (j.database <> current_database() or not j.active)'
+        using 'rotator-tick';
         execute 'select cron.schedule($1, $2, $3)' using 'rotator-tick', cron, 'call rotator.run_tick()';
     exception
         when invalid_parameter_value then
@@ -42,10 +67,15 @@ create or replace function rotator.disable_schedule() returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    removed bigint;
 begin
     if exists (select from pg_extension as e where e.extname = 'pg_cron') then
-        execute 'select cron.unschedule(j.jobid) from cron.job as j where j.jobname = $1 and j.username = current_user'
-        using 'rotator-tick';
+        execute 'select count(cron.unschedule(j.jobid)) from cron.job as j where j.jobname = $1 and j.username = current_user'
+        into removed using 'rotator-tick';
+        if removed > 0 then
+            perform rotator.record_schedule();
+        end if;
     end if;
 end
 $$;

@@ -26,7 +26,8 @@ end
 $type$;
 
 create or replace function rotator_internal.check_fields(
-    given rotator_internal.secret_fields, zone text) returns rotator_internal.secret_fields
+    given rotator_internal.secret_fields, zone text, stored rotator_internal.secret_fields default null)
+returns rotator_internal.secret_fields
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -36,6 +37,8 @@ begin
     f.name := rotator_internal.check_line('name', f.name);
     if f.name is null then
         perform rotator_internal.refuse('22023', 'name is missing', 'Give the name people use for the credential.');
+    elsif f.name !~ '[[:alnum:]]' then
+        perform rotator_internal.refuse('22023', 'name must have a letter or a digit', 'Give the name people use for the credential.');
     end if;
     f.provider_type := lower(coalesce(rotator_internal.check_line('provider_type', f.provider_type, 63), 'manual'));
     if f.provider_type !~ '^[a-z0-9][a-z0-9_.-]*$' then
@@ -43,6 +46,10 @@ begin
             '22023', 'provider_type must be letters, digits, and _ . - between them', 'For example: stripe, aws_sm, vault.');
     end if;
     f.provider_ref := rotator_internal.check_line('provider_ref', f.provider_ref, 2048);
+    -- What was stored before there were grammars may stay.
+    if f.provider_ref is distinct from stored.provider_ref or f.provider_type is distinct from stored.provider_type then
+        perform rotator_internal.check_provider_ref(f.provider_type, f.provider_ref);
+    end if;
     f.purpose := rotator_internal.check_text('purpose', f.purpose);
     f.environment := rotator_internal.check_line('environment', f.environment, 63);
     perform rotator_internal.guard('priority', f.priority);
@@ -51,7 +58,7 @@ begin
         perform rotator_internal.refuse('22023', 'priority must be P1, P2, P3 or P4', 'P1 is the most urgent; P3 is the default.');
     end if;
     f.labels := coalesce(f.labels, '{}');
-    perform rotator_internal.guard('labels', f.labels::text);
+    perform rotator_internal.refuse_secret('labels', f.labels::text);
     if jsonb_typeof(f.labels) <> 'object' or length(f.labels::text) > 10000 then
         perform rotator_internal.refuse(
             '22023', 'labels must be a JSON object of up to 10,000 characters', 'For example: {"team": "payments"}.');
@@ -75,8 +82,9 @@ begin
 end
 $$;
 
-comment on function rotator_internal.check_fields(rotator_internal.secret_fields, text) is
-    'The fields, trimmed and with defaults; RT001 for a secret value, 22023 for anything else that can''t be.';
+comment on function rotator_internal.check_fields(rotator_internal.secret_fields, text, rotator_internal.secret_fields) is
+    'The fields, trimmed and with defaults; RT001 for a secret value, 22023 for anything else that can''t be. stored: what '
+    'they replace.';
 
 create or replace function rotator_internal.check_expiry(field text, expiry timestamptz) returns void
 language plpgsql stable
@@ -278,7 +286,7 @@ declare
     dates_moved boolean;
 begin
     perform rotator_internal.refuse_retired(locked);
-    f := rotator_internal.check_fields(new_fields, rotator_internal.zone_of(tenant));
+    f := rotator_internal.check_fields(new_fields, rotator_internal.zone_of(tenant), old_fields);
     f.owner_id := coalesce(f.owner_id, old_fields.owner_id);
     becomes := to_jsonb(f);
     -- Only what this caller changed: somebody else may just have changed another column.

@@ -9,6 +9,7 @@ declare
     made uuid;
     clean_name text := rotator_internal.check_line('name', name);
 begin
+    perform rotator_internal.refuse_secret('slug', slug);
     if slug is null or slug !~ '^[a-z0-9][a-z0-9-]{0,62}$'
         or slug ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then
         perform rotator_internal.refuse(

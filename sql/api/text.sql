@@ -1,5 +1,5 @@
--- What every text that comes in must be, before it is encrypted, stored or logged: no secret value (the guard), bounded,
--- and without characters a reader can't see. Detector: extension/src/guard. Covered by tests/tests/behaviour/bad_input.rs.
+-- What every text that comes in must be, before it is encrypted, stored or logged: no secret value (api/guard.sql), bounded,
+-- and without characters a reader can't see. Detectors: extension/src/guard. Covered by tests/tests/behaviour/bad_input.rs.
 
 create or replace function rotator_internal.check_line(field text, value text, max_length integer default 256) returns text
 language plpgsql stable
@@ -9,7 +9,7 @@ declare
     -- Every kind of space, whatever the locale calls one.
     blank boolean := value ~ '^[[:space:]\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]*$';
 begin
-    perform rotator_internal.guard(field, value);
+    perform rotator_internal.refuse_secret(field, value);
     if value is null then
         return null;
     elsif length(value) > max_length or blank then
@@ -35,7 +35,7 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform rotator_internal.guard(field, value);
+    perform rotator_internal.refuse_secret(field, value);
     if length(value) > 10000 then
         perform rotator_internal.refuse(
             '22023', format('%s is longer than 10,000 characters', field), 'Keep the document elsewhere and link to it.');

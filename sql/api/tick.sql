@@ -205,6 +205,24 @@ $$;
 comment on function rotator_internal.queue_due(rotator_internal.calendar[], tid[], timestamptz) is
     'Queues the reminders of secrets whose calendar rows the caller holds, and moves those rows to the next event.';
 
+create or replace function rotator_internal.is_being_restored() returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return not exists (select from rotator_internal.heartbeat as h where h.only_row)
+        and exists (
+            select
+            from pg_stat_activity as a
+            join pg_roles as r on r.oid = a.usesysid
+            where a.datname = current_database() and a.application_name = 'pg_restore' and (r.rolsuper or r.rolbypassrls));
+end
+$$;
+
+comment on function rotator_internal.is_being_restored() is
+    'Nobody has ticked in this database yet, and pg_restore is at work in it as a role that may: pg_cron''s job is among the '
+    'first rows it brings, and what a tick made of half of the others would be in the way of the rest.';
+
 create or replace function rotator.tick(as_of timestamptz default clock_timestamp(), max_rows integer default 5000) returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -218,6 +236,7 @@ declare
     result jsonb := '{"alerts_opened": 0, "queued": 0}';
     queued integer := 0;
     keys_rotated integer;
+    sealing jsonb;
 begin
     if as_of is null or max_rows is null or max_rows not between 1 and 100000 then
         perform rotator_internal.refuse(
@@ -225,6 +244,8 @@ begin
     elsif as_of > clock_timestamp() + interval '1 minute' and not rotator_internal.is_operator() then
         perform rotator_internal.refuse(
             '42501', 'only a rotator_admin may tick ahead of time', 'Leave as_of out to tick now.');
+    elsif rotator_internal.is_being_restored() then
+        return result || '{"keys_rotated": 0, "due": 0, "sealed": 0, "more": false}';
     end if;
 
     -- Lock first, read in the next statement: a rotation that was committed in between is then seen.
@@ -251,12 +272,15 @@ begin
     keys_rotated := rotator_internal.rotate_due_keys(as_of, 100);
     perform rotator_internal.report_stalled_runs();
     perform rotator_internal.fold_uses(10000);
+    -- While reminders come by the thousands they go first; these events are sealed a minute later at most.
+    sealing := rotator_internal.seal_audit(greatest(max_rows, 1000) * 10::bigint, coalesce(cardinality(due), 0) < 5000);
 
     result := result || jsonb_build_object(
         'keys_rotated', keys_rotated,
         'queued', (result ->> 'queued')::integer + queued,
         'due', coalesce(cardinality(due), 0),
-        'more', coalesce(cardinality(due), 0) >= max_rows or keys_rotated >= 100);
+        'sealed', sealing -> 'sealed',
+        'more', coalesce(cardinality(due), 0) >= max_rows or keys_rotated >= 100 or (sealing ->> 'more')::boolean);
     insert into rotator_internal.heartbeat (last_tick_at) values (clock_timestamp())
     on conflict (only_row) do update set last_tick_at = excluded.last_tick_at;
 

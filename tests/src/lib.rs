@@ -1,9 +1,9 @@
 //! The harness of the behaviour tests: a throwaway PostgreSQL, the real sidecar, and peers on loopback.
 //!
 //! [`cluster`] runs servers through `scripts/private_pg.sh`; [`database`] gives each test a database of its own, copied
-//! from a template; [`sidecar`] starts the real `rotator` binary, [`terminal`] at a terminal; [`slack`], [`smtp`], [`kms`] and
+//! from a template; [`sidecar`] starts the real `rotator` binary, [`terminal`] at a terminal; [`slack`], [`smtp`], [`kms`], [`s3`] and
 //! [`vendor`] (anything with an HTTP API) are the far ends, which record what they got and fail on demand; [`crash`] kills
-//! servers, [`chance`] draws moments that can be had again, [`patience`] waits for events. The tests themselves, one
+//! servers, [`restore`] takes their data elsewhere, [`chance`] draws moments that can be had again, [`patience`] waits for events, [`postgrest`] knows its statuses. The tests themselves, one
 //! module a behaviour, are in `tests/behaviour/`. `make test` runs them all; while developing, `scripts/dev-cluster.sh`
 //! once and then `cargo test --release -p rotator-tests NAME`.
 
@@ -17,6 +17,9 @@ pub mod exposition;
 pub mod kms;
 pub mod patience;
 pub mod pooler;
+pub mod postgrest;
+pub mod restore;
+pub mod s3;
 pub mod scratch;
 pub mod sidecar;
 pub mod slack;

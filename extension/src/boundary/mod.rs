@@ -9,7 +9,8 @@ mod report;
 mod value;
 
 pub use value::{
-    Call, boolean, bytea, bytea_filled, int8, record, text, text_array, text_filled, uuid,
+    Call, POSTGRES_EPOCH, boolean, bytea, bytea_filled, int8, record, text, text_array,
+    text_filled, uuid, xid8,
 };
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

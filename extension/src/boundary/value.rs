@@ -15,6 +15,8 @@ use pgrx::varlena::{set_varsize_4b, vardata_any, varsize_any_exhdr};
 use super::Outcome;
 use crate::errors::Failure;
 
+/// Microseconds from 1970 to PostgreSQL's epoch, 2000.
+pub const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 const VARLENA_HEADER: usize = 4;
 /// Largest varlena PostgreSQL allocates (MaxAllocSize).
 const LARGEST: usize = 0x3fff_ffff;
@@ -76,6 +78,17 @@ impl<'a> Call<'a> {
 
     pub fn int8(&self, index: usize) -> i64 {
         self.argument(index).value.value() as i64
+    }
+
+    /// A `xid8`.
+    pub fn xid8(&self, index: usize) -> u64 {
+        self.argument(index).value.value() as u64
+    }
+
+    /// A `timestamptz` as microseconds since 1970 UTC. Wraps around for the infinities and for years after 294247, so that
+    /// no two instants give one number.
+    pub fn unix_micros(&self, index: usize) -> i64 {
+        self.int8(index).wrapping_add(POSTGRES_EPOCH)
     }
 
     pub fn boolean(&self, index: usize) -> bool {
@@ -271,6 +284,11 @@ pub fn text(bytes: &[u8]) -> Outcome {
 /// A `bigint`.
 pub fn int8(number: i64) -> Outcome {
     Ok(Some(pg_sys::Datum::from(number)))
+}
+
+/// A `xid8`.
+pub fn xid8(id: u64) -> Outcome {
+    Ok(Some(pg_sys::Datum::from(id)))
 }
 
 /// A `boolean`.

@@ -1,9 +1,10 @@
 //! `guard(field, value)` and `refuse(code, message, hint)`: both raise errors whose statement stays out of the log.
+//! `secret_rule(value)` and `random_tokens(value)` raise nothing: SQL decides by them.
 
 use pgrx::pg_sys;
 
-use super::find;
-use crate::boundary::native_function;
+use super::{find, random};
+use crate::boundary::{native_function, text};
 use crate::errors::{Failure, SqlState};
 
 native_function!(guard, |call| {
@@ -18,6 +19,20 @@ native_function!(guard, |call| {
         return Err(Failure::LooksLikeSecret { field, rule });
     }
     Ok(Some(pg_sys::Datum::from(0)))
+});
+
+native_function!(secret_rule, |call| {
+    find(&call.text(0)).map_or(Ok(None), |rule| text(rule.as_bytes()))
+});
+
+native_function!(random_tokens, |call| {
+    let value = call.text(0);
+    let tokens = random::tokens(&value);
+    if tokens.is_empty() {
+        return Ok(None);
+    }
+    // No token has a blank in it.
+    text(tokens.join(" ").as_bytes())
 });
 
 native_function!(refuse, |call| {

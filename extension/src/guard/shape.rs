@@ -1,13 +1,17 @@
 //! The shape of a vendor's keys: where a prefix may stand, and what must follow for it to be a key and not a mention.
-//! The table of them is `rules`.
+//! The tables of them are in `vendors`.
 
-use super::starts_word;
+use super::{starts_word, steps};
 
 /// Bytes that may stand in one place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// `0-9a-f`
     Hex,
+    /// `0-9A-Fa-f`
+    AnyHex,
+    /// `0-9a-z`
+    Lower,
     /// `0-9A-Z`
     Upper,
     /// `A-Z2-7`, of which a key of sixteen may well be letters alone
@@ -26,6 +30,8 @@ impl Class {
     fn holds(self, byte: u8) -> bool {
         match self {
             Class::Hex => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+            Class::AnyHex => byte.is_ascii_hexdigit(),
+            Class::Lower => byte.is_ascii_digit() || byte.is_ascii_lowercase(),
             Class::Upper => byte.is_ascii_digit() || byte.is_ascii_uppercase(),
             Class::Base32 => byte.is_ascii_uppercase() || (b'2'..=b'7').contains(&byte),
             Class::Alnum => byte.is_ascii_alphanumeric(),
@@ -65,9 +71,29 @@ pub struct Rule {
     pub shape: &'static [Part],
 }
 
+/// A prefix at the start of a word.
+pub const fn rule(name: &'static str, prefix: &'static str, shape: &'static [Part]) -> Rule {
+    rule_at(Start::Word, name, prefix, shape)
+}
+
+pub const fn rule_at(
+    start: Start,
+    name: &'static str,
+    prefix: &'static str,
+    shape: &'static [Part],
+) -> Rule {
+    Rule {
+        name,
+        prefix: prefix.as_bytes(),
+        start,
+        shape,
+    }
+}
+
 impl Rule {
     /// Whether a secret of this kind starts at `position`.
     pub fn matches(&self, bytes: &[u8], position: usize) -> bool {
+        steps::count(1);
         let Some(mut rest) = bytes[position..].strip_prefix(self.prefix) else {
             return false;
         };
@@ -93,6 +119,7 @@ impl Rule {
                         .take(*most)
                         .take_while(|byte| class.holds(**byte))
                         .count();
+                    steps::count(length);
                     if length < *least {
                         return false;
                     }
@@ -113,7 +140,7 @@ impl Rule {
 }
 
 /// Words are letters of one case; keys of this length mix digits and letters, or cases.
-fn looks_random(body: &[u8]) -> bool {
+pub fn looks_random(body: &[u8]) -> bool {
     let has = |test: fn(&u8) -> bool| body.iter().any(test);
     let kinds = [
         has(u8::is_ascii_digit),

@@ -5,11 +5,8 @@ use std::cell::RefCell;
 use pgrx::pg_sys;
 
 use super::{Sequence, token};
-use crate::boundary::{native_function, text, uuid};
+use crate::boundary::{POSTGRES_EPOCH, native_function, text, uuid};
 use crate::keyring;
-
-/// Microseconds from 1970 to PostgreSQL's epoch, 2000.
-const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 thread_local! {
     static SEQUENCE: RefCell<Sequence> = const { RefCell::new(Sequence::new()) };

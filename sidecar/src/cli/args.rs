@@ -1,6 +1,7 @@
-//! The arguments of every command; those of `keys`, `kms` and `notifications` in `args/`. Long texts and examples:
+//! The arguments of every command; those of `keys`, `kms`, `audit` and `notifications` in `args/`. Long texts and examples:
 //! `help.rs`. What the commands do: one file each beside this.
 
+mod audit;
 mod keys;
 mod kms;
 mod notifications;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use audit::{AuditCommand, ExportAudit, NewAuditKey, VerdictFormat, VerifyAudit};
 pub use keys::{
     Destroy, KeysCommand, KeysStatus, Pace, Reencrypt, Retire, Rollback, RotateKey, Schedule,
 };
@@ -56,9 +58,12 @@ pub enum Command {
     /// Keep master keys where only AWS KMS can open them
     #[command(subcommand, after_help = help::KMS)]
     Kms(KmsCommand),
+    /// Sign, export and verify the audit log
+    #[command(subcommand, after_help = help::AUDIT)]
+    Audit(AuditCommand),
     /// Check the connection, the versions and the installation, and say what to do
     #[command(after_help = help::DOCTOR)]
-    Doctor(Output),
+    Doctor(Doctor),
     /// Ask the sidecar that serves on this machine whether it is ready
     #[command(after_help = help::HEALTHCHECK)]
     Healthcheck,
@@ -81,6 +86,15 @@ pub enum SecretsCommand {
     /// Acknowledge the open alert of a secret: somebody is on it
     #[command(after_help = help::ACK)]
     Ack(Ack),
+}
+
+#[derive(Args, Clone, Copy)]
+pub struct Doctor {
+    /// Look for secrets among the stored texts of all tenants too, by the rules of this version
+    #[arg(long)]
+    pub scan: bool,
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// How rows are printed.

@@ -8,8 +8,9 @@ use std::io::{IsTerminal, stdout};
 use serde_json::Value;
 
 use super::Place;
-use super::args::{Format, Output};
+use super::args::{Doctor, Format};
 use super::output::{Column, Show, print, print_rows};
+use super::scan::{Scanned, scan};
 use super::session::{Refusal, Session, field, only};
 use crate::failure::{Exit, Failure};
 use crate::import::Item;
@@ -32,10 +33,16 @@ struct Check {
     fix: Option<String>,
 }
 
-pub async fn run(place: &Place, output: Output) -> Result<Exit, Failure> {
+pub async fn run(place: &Place, args: Doctor) -> Result<Exit, Failure> {
     let mut checks = Vec::new();
-    examine(place, &mut checks).await;
-    match output.format {
+    let session = examine(place, &mut checks).await;
+    if let (true, Some(session)) = (args.scan, session) {
+        match scan(session).await {
+            Ok(scanned) => checks.extend(stored_texts(scanned)),
+            Err(refusal) => checks.push(Check::failed(STORED_TEXTS, refusal)),
+        }
+    }
+    match args.output.format {
         Format::Table => print(&list(&checks))?,
         format => print_rows(
             format,
@@ -51,11 +58,14 @@ pub async fn run(place: &Place, output: Output) -> Result<Exit, Failure> {
     })
 }
 
-/// Makes one check after the other until one of them makes the rest impossible.
-async fn examine(place: &Place, checks: &mut Vec<Check>) {
+/// Makes one check after the other until one of them makes the rest impossible; else the connection is still good.
+async fn examine(place: &Place, checks: &mut Vec<Check>) -> Option<Session> {
     let mut session = match Session::connect(place).await {
         Ok(session) => session,
-        Err(refusal) => return checks.push(Check::failed("connection", refusal)),
+        Err(refusal) => {
+            checks.push(Check::failed("connection", refusal));
+            return None;
+        }
     };
     let shown = place
         .database()
@@ -70,7 +80,10 @@ async fn examine(place: &Place, checks: &mut Vec<Check>) {
             "extension version",
             format!("extension {version}, program {}", env!("CARGO_PKG_VERSION")),
         )),
-        Err(refusal) => return checks.push(Check::failed("extension version", refusal)),
+        Err(refusal) => {
+            checks.push(Check::failed("extension version", refusal));
+            return None;
+        }
     }
     match inside(&mut session).await {
         Ok(found) => {
@@ -80,6 +93,29 @@ async fn examine(place: &Place, checks: &mut Vec<Check>) {
         }
         Err(refusal) => checks.push(Check::failed("rotator.doctor()", refusal)),
     }
+    Some(session)
+}
+
+const STORED_TEXTS: &str = "stored texts";
+
+/// One check that passed, or one that failed for each finding.
+fn stored_texts(scanned: Scanned) -> Vec<Check> {
+    if scanned.findings.is_empty() {
+        let detail = format!("no secrets among {} records", scanned.records);
+        return vec![Check::passed(STORED_TEXTS, detail)];
+    }
+    scanned
+        .findings
+        .into_iter()
+        .map(|finding| Check {
+            name: STORED_TEXTS.to_owned(),
+            ok: false,
+            detail: format!("{}: rule {}", finding.place, finding.rule),
+            fix: Some(
+                "Rotate it where it is used, then write a reference in its place; docs/no-secrets.md.".to_owned(),
+            ),
+        })
+        .collect()
 }
 
 async fn server_version(session: &mut Session) -> Result<Check, Refusal> {

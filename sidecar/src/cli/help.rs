@@ -1,11 +1,13 @@
 //! What `--help` says below the options: examples that can be copied, and what a reader can't guess.
 //!
-//! Those of `keys` and `kms` are in `help/`. Exit codes are defined in `failure.rs`; the list here is checked against them
+//! Those of `keys`, `kms` and `audit` are in `help/`. Exit codes are defined in `failure.rs`; the list here is checked against them
 //! by a test below.
 
+mod audit;
 mod keys;
 mod kms;
 
+pub use audit::{AUDIT, AUDIT_EXPORT, AUDIT_NEW_KEY, AUDIT_VERIFY};
 pub use keys::*;
 pub use kms::{KMS, KMS_UNWRAP, KMS_WRAP};
 
@@ -137,8 +139,12 @@ pub const DOCTOR: &str = "\
 Connects as the login role of ROTATOR_DATABASE_URL, which should be a member of rotator_admin. Exit code 1 when
 a check fails.
 
+--scan takes longer: it has the database look through every stored text, those of all tenants, for what would be refused
+today. It names tenant, record, field and rule, never a value.
+
 Examples:
   rotator doctor
+  rotator doctor --scan
   rotator doctor --format json";
 
 pub const HEALTHCHECK: &str = "\
@@ -195,6 +201,7 @@ mod tests {
             .iter()
             .chain(&ALL)
             .chain(&kms::ALL)
+            .chain(&audit::ALL)
             .flat_map(|text| text.lines())
         {
             assert!(line.chars().count() <= 116, "{line}");

@@ -3,12 +3,13 @@
 //! - `args`, `help`: what can be typed, and what `--help` says
 //! - `session`: one connection, its tenant, the version check, errors with the hint that helps at a terminal
 //! - `output`: tables, JSON, CSV; `progress`: how far long work has come
-//! - `secrets/`, `keys/`, `kms`, `notifications`, `doctor`, `healthcheck`: one file a command; `import/` beside this module reads files
+//! - `secrets/`, `keys/`, `audit/`, `kms`, `notifications`, `doctor` (with `scan`), `healthcheck`: one file a command; `import/` beside this module reads files
 //!
 //! Every command calls functions and views of the schema `rotator` as the login role of `ROTATOR_DATABASE_URL`: what a
 //! role may do is decided there. Tests: beside the pure parts; whole commands in the `tests` crate.
 
 mod args;
+mod audit;
 mod doctor;
 mod healthcheck;
 mod help;
@@ -17,6 +18,7 @@ mod kms;
 mod notifications;
 mod output;
 mod progress;
+mod scan;
 mod secrets;
 mod session;
 
@@ -55,7 +57,8 @@ pub async fn run(cli: Cli, settings: Settings) -> Result<Exit, Failure> {
         }
         Command::Keys(command) => keys::run(&place, command).await,
         Command::Kms(command) => kms::run(&place, command).await,
-        Command::Doctor(output) => doctor::run(&place, output).await,
+        Command::Audit(command) => audit::run(&place, command).await,
+        Command::Doctor(args) => doctor::run(&place, args).await,
         Command::Healthcheck => healthcheck::run(&place).await,
     }
 }

@@ -15,12 +15,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use url::Url;
+use zeroize::Zeroizing;
 
 pub use cidr::Cidr;
 pub use names::{NAMES, Name, PREFIX};
 pub use secret::Secret;
 use sources::Sources;
 
+use crate::audit::S3Url;
 use crate::logging::Format;
 
 /// Where the sidecar serves unless told otherwise.
@@ -81,6 +83,13 @@ impl ConfigError {
     }
 }
 
+/// Where signed blocks of the audit log are locked away.
+#[derive(Clone, Debug)]
+pub struct AuditS3 {
+    pub url: S3Url,
+    pub retention_days: u32,
+}
+
 /// Everything the sidecar can be told. Shared by reference; secrets inside can't be copied or printed.
 pub struct Settings {
     database_url: Option<Secret>,
@@ -108,6 +117,10 @@ pub struct Settings {
     pub aws_endpoint_url: Option<Url>,
     pub webhook_signing_secret: Option<Secret>,
     pub console_outbox: Option<PathBuf>,
+    /// The line of a key that signs sealed blocks of the audit log.
+    pub audit_key: Option<Secret>,
+    pub audit_file: Option<PathBuf>,
+    pub audit_s3: Option<AuditS3>,
     pub egress_allow: Arc<[Cidr]>,
     /// Names of what somebody set; for a log line.
     pub set: Vec<&'static str>,
@@ -178,6 +191,9 @@ impl Settings {
             aws_endpoint_url: base_url(sources, "AWS_ENDPOINT_URL")?,
             webhook_signing_secret: secret(sources, "WEBHOOK_SIGNING_SECRET")?,
             console_outbox: text(sources, "CONSOLE_OUTBOX")?.map(PathBuf::from),
+            audit_key: audit_key(sources)?,
+            audit_file: text(sources, "AUDIT_FILE")?.map(PathBuf::from),
+            audit_s3: audit_s3(sources)?,
             egress_allow: egress.unwrap_or_default().into(),
             set,
             unused,
@@ -251,6 +267,41 @@ fn parse<T>(
     read(value)
         .map(Some)
         .map_err(|problem| ConfigError::invalid(&origin.spell(key), &problem, hint))
+}
+
+/// Also from a file that has the public line as well.
+fn audit_key(sources: &Sources) -> Result<Option<Secret>, ConfigError> {
+    let Some((value, _)) = sources.get("AUDIT_KEY")? else {
+        return Ok(None);
+    };
+    let value = Zeroizing::new(value);
+    let line = value
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("PRIVATE+KEY+"));
+    Ok(Some(Secret::new(line.unwrap_or_default().to_owned())))
+}
+
+fn audit_s3(sources: &Sources) -> Result<Option<AuditS3>, ConfigError> {
+    let days = "AUDIT_S3_RETENTION_DAYS";
+    let hint = "write s3://bucket or s3://bucket/prefix";
+    let url = parse(sources, "AUDIT_S3_URL", hint, |text| {
+        text.parse::<S3Url>().map_err(str::to_owned)
+    })?;
+    let hint = "write a number of days, from 1 to 36500; in COMPLIANCE mode it can't be shortened";
+    let retention = parse(sources, days, hint, |text| {
+        let days = text.parse::<u32>().ok();
+        days.filter(|days| (1..=36_500).contains(days))
+            .ok_or_else(|| format!("\"{text}\" is no such number"))
+    })?;
+    match (url, retention) {
+        (Some(url), Some(retention_days)) => Ok(Some(AuditS3 {
+            url,
+            retention_days,
+        })),
+        (Some(_), None) => Err(missing(days)),
+        (None, _) => Ok(None),
+    }
 }
 
 /// An http(s) URL to which paths are appended: no query, no fragment, no credentials.

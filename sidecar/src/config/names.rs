@@ -85,6 +85,22 @@ pub const NAMES: &[Name] = &[
         "EGRESS_ALLOW",
         "networks deliveries may reach although private, like 10.1.0.0/16,fd00::/8",
     ),
+    name(
+        "AUDIT_KEY",
+        "PRIVATE+KEY+… as `rotator audit new-key` prints it; signs sealed blocks of the audit log",
+    ),
+    name(
+        "AUDIT_FILE",
+        "file that each signed block is appended to, one line each",
+    ),
+    name(
+        "AUDIT_S3_URL",
+        "s3://bucket/prefix with Object Lock, where each signed block is stored",
+    ),
+    name(
+        "AUDIT_S3_RETENTION_DAYS",
+        "for how many days nobody can delete them there",
+    ),
     reserved("OIDC_ISSUER", "who signs the tokens of the REST API"),
     reserved("OIDC_AUDIENCE", "the audience those tokens must name"),
     name("SLACK_URL", "stands for https://slack.com"),

@@ -231,14 +231,14 @@ fn claim(row: &Row) -> Result<Claim, DbError> {
     })
 }
 
-fn first<'a>(rows: &'a [Row], function: &'static str) -> Result<&'a Row, DbError> {
+pub(super) fn first<'a>(rows: &'a [Row], function: &'static str) -> Result<&'a Row, DbError> {
     rows.first().ok_or_else(|| DbError::Shape {
         function,
         problem: "no row".to_owned(),
     })
 }
 
-fn column<'a, T: tokio_postgres::types::FromSql<'a>>(
+pub(super) fn column<'a, T: tokio_postgres::types::FromSql<'a>>(
     row: &'a Row,
     position: usize,
     function: &'static str,

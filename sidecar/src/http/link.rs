@@ -18,6 +18,7 @@ use url::Url;
 use super::form::{Form, Unreadable};
 use super::origin;
 use super::page::{Deed, LinkPage, Notice, View, answer, local};
+use super::refusals::Refusals;
 use crate::db::{DbError, Redemption, Session};
 
 /// 32 random bytes in base64url without padding.
@@ -30,6 +31,7 @@ const UNCHANGED: &str = "Nothing was changed.";
 /// What the link pages need.
 pub struct Links {
     pub session: Arc<Session>,
+    pub refusals: Refusals,
     pub public_url: Url,
 }
 
@@ -101,9 +103,11 @@ pub async fn act(
         .filter(|_| action == "rotated");
     match date {
         Some(date) if date.parse::<jiff::civil::Date>().is_err() => {
+            links.refused(&token, action, "input").await;
             return again("Nothing was changed: the new expiry date is not a date.");
         }
         None if action == "rotated" && view.needs_next_expiry_date => {
+            links.refused(&token, action, "input").await;
             return again("Nothing was changed: enter the new expiry date as well.");
         }
         _ => {}
@@ -118,6 +122,7 @@ pub async fn act(
     match links.session.redeem_link(request).await {
         Ok(result) => done(action, &view.secret.name, &view.tenant.time_zone, result),
         Err(error) if is_bad_input(&error) => {
+            links.failed(&token, action, &error).await;
             let hint = error.hint().map(sentence).unwrap_or_default();
             let problem = sentence(&error.to_string());
             if error.sqlstate() == Some(LOOKS_LIKE_A_SECRET) {
@@ -129,7 +134,10 @@ pub async fn act(
                 &format!("Nothing was changed: {problem} {hint}"),
             )
         }
-        Err(error) => problem(&error),
+        Err(error) => {
+            links.failed(&token, action, &error).await;
+            problem(&error)
+        }
     }
 }
 
@@ -164,7 +172,10 @@ async fn repeat(links: &Links, token: &str, form: &Form, over: Response) -> Resp
     };
     match links.session.redeem_link(request).await {
         Ok(result) => done(action, "It", "UTC", result),
-        Err(error) => problem(&error),
+        Err(error) => {
+            links.failed(token, action, &error).await;
+            problem(&error)
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use super::probes::Probes;
 use super::process;
 use crate::db::EngineStatus;
-use crate::serve::{BOUNDS_MS, CHANNELS, Figures, Health, Listening, OUTCOMES};
+use crate::serve::{AuditHealth, BOUNDS_MS, CHANNELS, Figures, Health, Listening, OUTCOMES};
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// However often it is scraped, the database is asked for its part at most this often.
@@ -72,6 +72,7 @@ fn render(health: &Health, status: Option<&EngineStatus>) -> String {
         "Rows left to re-encrypt after this sidecar's last batch; 0 while somebody else does that.",
         figures.reencrypt_remaining() as f64,
     );
+    audit(&mut page, &health.audit);
     let listening = health.listening() == Listening::Up;
     page.one_gauge(
         "rotator_listen_up",
@@ -93,6 +94,35 @@ fn render(health: &Health, status: Option<&EngineStatus>) -> String {
     }
     process(&mut page, figures.started);
     page.0
+}
+
+/// Signatures of the audit log.
+fn audit(page: &mut Page, audit: &AuditHealth) {
+    page.one_counter(
+        "rotator_audit_signed_total",
+        "Blocks of the audit log that this sidecar signed, copied and recorded.",
+        audit.signed(),
+    );
+    page.one_gauge(
+        "rotator_audit_waiting",
+        "Sealed blocks that could not be signed or copied in the last round; more may wait behind them.",
+        audit.waiting() as f64,
+    );
+    page.one_gauge(
+        "rotator_audit_behind_seconds",
+        "For how long sealed blocks have waited for signature and copies; 0 if none does.",
+        audit.behind().unwrap_or_default().as_secs_f64(),
+    );
+    page.one_gauge(
+        "rotator_audit_contradicted",
+        "Blocks that are not signed because copies have others of their number.",
+        audit.contradicted() as f64,
+    );
+    const SINK: &str = "rotator_audit_sink_up";
+    page.gauge(SINK, "1 if copies of signed blocks can be written there.");
+    for (sink, up) in audit.sinks() {
+        page.sample(SINK, &[("sink", sink)], flag(up));
+    }
 }
 
 fn deliveries(page: &mut Page, figures: &Figures) {

@@ -1,7 +1,7 @@
 //! The sidecar's HTTP: links in notifications, health probes and metrics. Everything else is 404.
 //!
 //! One file a family: the socket (`server.rs`), `/a/{token}` (`link.rs`), its form (`form.rs`) and pages (`page.rs`), forms of other
-//! sites (`origin.rs`), the page behind a test notification (`test_link.rs`), `/healthz` and `/readyz` (`probes.rs`), `/metrics` (`metrics.rs`, `process.rs`). Here: routes, headers, limits, the access log.
+//! sites (`origin.rs`), the page behind a test notification (`test_link.rs`), refused actions (`refusals.rs`), `/healthz` and `/readyz` (`probes.rs`), `/metrics` (`metrics.rs`, `process.rs`). Here: routes, headers, limits, the access log.
 
 mod form;
 mod link;
@@ -10,6 +10,7 @@ mod origin;
 mod page;
 mod probes;
 mod process;
+mod refusals;
 mod server;
 mod test_link;
 
@@ -43,6 +44,7 @@ pub fn routers(
 ) -> (Router, Option<Router>) {
     let links = Arc::new(link::Links {
         session: session.clone(),
+        refusals: refusals::Refusals::default(),
         public_url: settings.public_url.clone(),
     });
     let probes = Arc::new(probes::Probes::new(session, health));

@@ -122,6 +122,12 @@ fn judge(status: Result<EngineStatus, String>, health: &Health) -> Report {
             .library_problem()
             .map(|problem| format!("library: {problem}")),
     );
+    warnings.extend(
+        health
+            .audit
+            .problem()
+            .map(|problem| format!("audit: {problem}")),
+    );
     let (database, queue) = match status {
         Err(error) => {
             reasons.push(format!("database: {error}"));

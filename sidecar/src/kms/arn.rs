@@ -44,8 +44,13 @@ impl Place {
     /// Never for a region that [`Place::new`] took.
     pub fn endpoint(&self, fips: bool) -> Result<Url, KmsError> {
         let service = if fips { "kms-fips" } else { "kms" };
-        let url = format!("https://{service}.{}.{}", self.region, self.domain());
+        let url = format!("https://{}", self.host(service));
         Url::parse(&url).map_err(|_| KmsError::BadRegion(self.region.clone()))
+    }
+
+    /// What AWS calls the host of a service there.
+    pub fn host(&self, service: &str) -> String {
+        format!("{service}.{}.{}", self.region, self.domain())
     }
 
     fn domain(&self) -> &'static str {

@@ -9,16 +9,17 @@
 //! - `error`: what can go wrong, and what to do about it
 //!
 //! Key bytes are in buffers of ours that are wiped, never in an argument, a log or an error. What the TLS library and
-//! the allocator copied is gone with the process, which ends right after. Tests: `tests/tests/delivery/kms*.rs`.
+//! the allocator copied is gone with the process, which ends right after. S3 is spoken to with the same `credentials` and
+//! `web` (`crate::audit`). Tests: `tests/tests/delivery/kms*.rs`.
 
 mod answer;
 mod api;
 mod arn;
-mod credentials;
+pub(crate) mod credentials;
 mod error;
 mod lines;
 mod patience;
-mod web;
+pub(crate) mod web;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use url::Url;

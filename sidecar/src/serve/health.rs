@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::audit_health::AuditHealth;
 use super::figures::Figures;
 
 /// How we hear of new work.
@@ -25,6 +26,7 @@ pub struct Health {
     listening: AtomicU8,
     library: Mutex<Option<String>>,
     pub figures: Figures,
+    pub audit: AuditHealth,
 }
 
 impl Health {

@@ -3,11 +3,14 @@
 //! The parts, one file each: waiting for the database and checking versions (`startup.rs`), LISTEN (`listen.rs`),
 //! claiming and delivering (`dispatch.rs`), reporting results (`completions.rs`), engine status and tick
 //! (`upkeep.rs`), re-encryption where nobody else does it (`reencryption.rs`), what the probes tell (`health.rs`) and
-//! what is counted (`figures.rs`), signals (`signals.rs`). Pages, probes and metrics: `http/`.
+//! what is counted (`figures.rs`), signatures of the audit log (`audit.rs`, `audit_health.rs`), signals (`signals.rs`). Pages, probes and metrics: `http/`.
 //!
-//! Connections to the database: LISTEN, claim, complete, upkeep, pages, and re-encryption once it is on us. Tests:
+//! Connections to the database: LISTEN, claim, complete, upkeep, pages; re-encryption once it is on us, and signing of
+//! the audit log where that is set up. Tests:
 //! `tests/` runs the binary.
 
+mod audit;
+mod audit_health;
 mod completions;
 mod dispatch;
 mod figures;
@@ -25,10 +28,12 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use audit_health::AuditHealth;
 pub use figures::{BOUNDS_MS, CHANNELS, Figures, OUTCOMES};
 pub use health::{Health, Listening};
 pub use signals::{shutdown_on_signals, stop_on_signals};
 
+use crate::audit::Signer;
 use crate::config::{PREFIX, Settings};
 use crate::db::{Session, Target};
 use crate::delivery::Channels;
@@ -52,6 +57,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<Exit
     report_settings(&settings);
     let target = Arc::new(Target::from_settings(&settings)?.writable()?);
     let channels = Arc::new(Channels::new(&settings)?);
+    let signer = audit::signer(&settings).await?;
     let (what, apart) = match settings.metrics_listen {
         None => ("links, probes and metrics", None),
         Some(address) => {
@@ -73,7 +79,10 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<Exit
         http.spawn(http::serve(listener, router, stop_http.clone()));
     }
 
-    let result = work(&settings, &target, pages, channels, &health, &shutdown).await;
+    let result = work(
+        &settings, &target, pages, channels, signer, &health, &shutdown,
+    )
+    .await;
     health.drain();
     stop_http.cancel();
     while let Some(ended) = http.join_next().await {
@@ -92,6 +101,7 @@ async fn work(
     target: &Arc<Target>,
     pages: Arc<Session>,
     channels: Arc<Channels>,
+    signer: Option<Signer>,
     health: &Arc<Health>,
     shutdown: &CancellationToken,
 ) -> Result<Exit, Failure> {
@@ -137,6 +147,14 @@ async fn work(
         health.clone(),
         shutdown.clone(),
     ));
+    // On a thread of its own: trees of hashes are work, and its file may block.
+    let runtime = tokio::runtime::Handle::current();
+    let (session, told, stop) = (
+        Session::new(target.clone()),
+        health.clone(),
+        shutdown.clone(),
+    );
+    parts.spawn_blocking(move || runtime.block_on(audit::run(session, signer, told, stop)));
     let dispatcher = dispatch::Dispatcher::new(
         Session::new(target.clone()),
         channels,

@@ -39,6 +39,7 @@ mod tick;
 mod tick_races;
 mod tidy;
 mod upgrade;
+mod upgrade_audit;
 mod upgrade_catalog;
 mod upgrade_comparer;
 mod upgrade_keys;

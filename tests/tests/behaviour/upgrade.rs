@@ -11,6 +11,7 @@ use rotator_tests::scratch::Scratch;
 use rotator_tests::{Cluster, Options, TestDb, scalar};
 use tokio_postgres::Client;
 
+use crate::upgrade_audit::begin_sealing;
 use crate::upgrade_catalog::{Definitions, line_differences, statements};
 use crate::upgrade_keys::{begin_reencryption, expect_rotations_completed};
 use crate::upgrade_origin::{Origin, origins};
@@ -26,6 +27,7 @@ pub async fn installed() -> Result<Vec<(Origin, TestDb, InUse)>> {
             .await
             .with_context(|| format!("using version {}", origin.version))?;
         begin_reencryption(&db.admin).await?;
+        begin_sealing(&db.admin).await?;
         all.push((origin, db, in_use));
     }
     Ok(all)
@@ -71,6 +73,17 @@ async fn an_upgraded_installation_is_a_fresh_one() -> Result<()> {
         ensure!(
             differences.is_empty(),
             "upgraded from {}, pg_dump writes it down otherwise: {differences:#?}",
+            origin.version
+        );
+        let added: Vec<String> = session
+            .query("select a from rotator_internal.additions() as a", &[])
+            .await?
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        ensure!(
+            added.is_empty(),
+            "upgraded from {}, doctor takes for somebody's addition: {added:#?}",
             origin.version
         );
     }

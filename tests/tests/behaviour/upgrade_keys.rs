@@ -12,7 +12,8 @@ use crate::seed::rows;
 use crate::upgrade::installed;
 use crate::upgrade_origin::{CURRENT, origins};
 
-/// What a version that re-encrypts has besides the rows of `upgrade_seed.rs`: a run under way, and a column of the host's.
+/// What 0.2.0 has besides the rows of `upgrade_seed.rs`: a run under way, a column of the host's, signed blocks of the audit
+/// log, a value that was let through.
 pub async fn begin_reencryption(session: &Client) -> Result<()> {
     let reencrypts: bool = scalar(
         session,
@@ -27,7 +28,14 @@ pub async fn begin_reencryption(session: &Client) -> Result<()> {
                  create table public.vault (id bigint primary key, secret bytea);
                  insert into public.vault select n, rotator.encrypt('value ' || n, 'vault', n::text) from generate_series(1, 9) as n;
                  select rotator.register_encrypted_column('public.vault', 'secret', 'vault', 'id');
-                 select rotator.reencrypt_step(3)",
+                 select rotator.reencrypt_step(3);
+                 select rotator.record_audit_signature(b.tenant_id, b.block_id,
+                     rotator_internal.audit_note_body(b.tenant_id, b.block_id, decode(b.header ->> 'hash', 'hex'))
+                         || chr(10) || '— nobody AAAA' || chr(10),
+                     'nobody')
+                 from rotator.unsigned_audit_blocks() as b;
+                 insert into rotator_internal.allowed_value
+                 values (rotator.current_tenant(), 'purpose', sha256('some text'), 'a serial number', 'db:postgres')",
             )
             .await
             .context("a run under way")?;

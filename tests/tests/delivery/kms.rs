@@ -87,8 +87,7 @@ async fn what_is_wrapped_opens_again_in_its_order() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_fresh_key_is_wrapped_by_alias_and_region_and_keys_of_two_regions_open_together()
--> Result<()> {
+async fn a_fresh_key_is_wrapped_by_alias_and_region_and_several_open_together() -> Result<()> {
     let server = Kms::start().await?;
     let key = server.key().await?;
     server

@@ -1,6 +1,14 @@
 //! From the queue to the people and back: the real sidecar and command line against a real database, a stand-in Slack
 //! and a real mail server. One module a behaviour, in one binary: it links once. The harness is the crate's library.
 
+mod audit_export;
+mod audit_log;
+mod audit_refusals;
+mod audit_s3;
+mod audit_signing;
+mod audit_sinks;
+mod audit_tamper;
+mod audit_verify;
 mod channels;
 mod cli_export;
 mod cli_import;

@@ -1,6 +1,7 @@
 //! Following a page: runs a block as its marker says, and compares what it printed with what the page shows.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,6 +16,8 @@ pub struct Example {
     pub db: TestDb,
     pub claims: Value,
     pub delivered: String,
+    /// Where `sh` blocks run.
+    pub folder: PathBuf,
     /// What the last block printed and no `prints` block has shown yet.
     printed: VecDeque<String>,
     /// The id in the last answer over HTTP.
@@ -27,6 +30,7 @@ impl Example {
             db,
             claims: Value::Null,
             delivered: String::new(),
+            folder: root(),
             printed: VecDeque::new(),
             made: None,
         }
@@ -100,7 +104,7 @@ impl Example {
         output(
             Command::new("bash")
                 .args(["-euo", "pipefail", "-c", script])
-                .current_dir(root())
+                .current_dir(&self.folder)
                 .env("TZ", "America/New_York")
                 .env("PATH", format!("{}:{path}", release_folder()?.display()))
                 .env("ROTATOR_DATABASE_URL", self.address(role)),

@@ -6,6 +6,8 @@
 //! `<!-- refused as ROLE -->` expects it to fail; `<!-- prints -->` is what the block before it printed, line by line;
 //! `<!-- delivered -->` is what the sidecar's console channel wrote.
 
+mod audit;
+mod backup;
 mod encrypted_columns;
 mod examples;
 mod follow;
@@ -15,3 +17,5 @@ mod keys;
 mod markdown;
 mod postgrest;
 mod references;
+mod supabase;
+mod supabase_js;

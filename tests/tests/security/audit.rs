@@ -1,5 +1,5 @@
 //! Every kind of change writes exactly its event, in its own transaction; nothing else writes one; and nobody, owners
-//! and superusers included, changes or removes one. Who and through what: `audit_source`.
+//! and superusers included, changes or removes one, or what seals it. Who and through what: `audit_source`.
 
 use anyhow::{Result, ensure};
 use rotator_tests::TestDb;
@@ -175,32 +175,81 @@ async fn operators_and_the_engine_are_audited_too() -> Result<()> {
     Ok(())
 }
 
+/// A table of the log, one of its columns, and its key.
+const TABLES: &[(&str, &str, &str)] = &[
+    ("audit_event", "actor = 'nobody'", "tenant_id, id"),
+    ("audit_block", "events = 1", "tenant_id, number"),
+    ("audit_leaf", "block_number = 1", "tenant_id, event_id"),
+    ("audit_signature", "note = ''", "tenant_id, number"),
+];
+
+const CHANGING: &[&str] = &[
+    "update $table set $change",
+    "update $table set $change where false",
+    "delete from $table",
+    "delete from only $table where tenant_id is null",
+    "truncate $table",
+    "truncate $table, rotator_internal.heartbeat cascade",
+    "merge into $table e using (select 1) as s on true when matched then delete",
+    "merge into $table e using (select 1) as s on true when matched then update set $change",
+    "insert into $table table $table on conflict ($key) do update set $change",
+    "with gone as (delete from $table returning *) select * from gone",
+];
+
+/// What the owner of a table may do, and so nobody but a superuser.
+const OWNING: &[&str] = &[
+    "alter table $table disable trigger append_only",
+    "alter table $table enable replica trigger append_only",
+    "alter table $table disable trigger all",
+    "drop trigger append_only on $table",
+    "create trigger quiet before update on $table for each statement execute function suppress_redundant_updates_trigger()",
+    "create rule quiet as on delete to $table do instead nothing",
+    "alter table $table add column more int",
+    "alter table $table no force row level security",
+    "alter table $table owner to current_user",
+    "drop table $table cascade",
+    "create policy mine on $table using (true)",
+    "create table heir () inherits ($table)",
+    "set session_replication_role = replica",
+];
+
+const VIEWS: &[&str] = &[
+    "update rotator.audit_log set actor = 'nobody'",
+    "delete from rotator.audit_log",
+    "update rotator.audit_blocks set hash = ''",
+    "delete from rotator.audit_leaves",
+];
+
+fn attacks(templates: &[&str]) -> Vec<String> {
+    TABLES
+        .iter()
+        .flat_map(|(table, change, key)| {
+            templates.iter().map(move |template| {
+                template
+                    .replace("$table", &format!("rotator_internal.{table}"))
+                    .replace("$change", change)
+                    .replace("$key", key)
+            })
+        })
+        .collect()
+}
+
 #[tokio::test]
 async fn no_event_is_ever_changed_or_removed() -> Result<()> {
     let t = TwoTenants::new().await?;
-    let digest =
-        "select md5(string_agg(e::text, '' order by id)) from rotator_internal.audit_event e";
+    crate::sealed::seal_all(&t.db).await?;
+    let digest = "select md5(concat((select string_agg(e::text, '' order by id) from rotator_internal.audit_event e),
+            (select string_agg(b::text, '' order by tenant_id, number) from rotator_internal.audit_block b),
+            (select string_agg(l::text, '' order by event_id) from rotator_internal.audit_leaf l)))";
     let before = text(&t.db.admin, digest).await?;
-    let attacks = [
-        "update rotator_internal.audit_event set actor = 'nobody'",
-        "update rotator_internal.audit_event set actor = 'nobody' where false",
-        "delete from rotator_internal.audit_event",
-        "delete from only rotator_internal.audit_event where id = 1",
-        "truncate rotator_internal.audit_event",
-        "truncate rotator_internal.audit_event, rotator_internal.heartbeat cascade",
-        "merge into rotator_internal.audit_event e using (select 1) as s on true when matched then delete",
-        "merge into rotator_internal.audit_event e using (select 1) as s on true when matched then update set actor = 'nobody'",
-        "insert into rotator_internal.audit_event table rotator_internal.audit_event on conflict (tenant_id, id) do update set actor = 'nobody'",
-        "with gone as (delete from rotator_internal.audit_event returning *) select * from gone",
-        "update rotator.audit_log set actor = 'nobody'",
-        "delete from rotator.audit_log",
-    ];
     let as_roles = [
         "",
         "set role rotator_owner",
         "set role rotator_engine",
         "set role rotator_admin",
         "set role rotator_auditor",
+        "set role rotator_sidecar",
+        "set role rotator_host",
         "set session_replication_role = replica",
     ];
     for become_role in as_roles {
@@ -209,12 +258,29 @@ async fn no_event_is_ever_changed_or_removed() -> Result<()> {
             .batch_execute("select rotator.use_tenant('acme')")
             .await?;
         session.batch_execute(become_role).await?;
-        for attack in attacks {
+        for attack in attacks(CHANGING) {
+            // Without a grant or with a refusing trigger.
+            let verdict = verdict(&session, &attack).await?;
+            ensure!(verdict == "42501", "{become_role}: {attack}: {verdict}");
+        }
+        for attack in VIEWS {
+            // Views over more than a table lead nowhere.
             let verdict = verdict(&session, attack).await?;
-            // Without a grant or with a refusing trigger; a view that leads nowhere; or a foreign lock on what refers to it.
             ensure!(
-                verdict == "42501" || (attack.contains("rotator.audit_log") && verdict == "55000"),
+                verdict == "42501" || verdict == "55000",
                 "{become_role}: {attack}: {verdict}"
+            );
+        }
+        let owns = [
+            "",
+            "set role rotator_owner",
+            "set session_replication_role = replica",
+        ]
+        .contains(&become_role);
+        for attack in attacks(OWNING).iter().filter(|_| !owns) {
+            ensure!(
+                verdict(&session, attack).await? != "ok",
+                "{become_role}: {attack}"
             );
         }
     }
@@ -223,11 +289,20 @@ async fn no_event_is_ever_changed_or_removed() -> Result<()> {
         &t.db
             .login_role("auditing", &["rotator_auditor", "pg_write_all_data"])
             .await?,
+        &t.db
+            .login_role(
+                "all",
+                &["rotator_admin", "rotator_sidecar", "rotator_auditor"],
+            )
+            .await?,
     ] {
         let session: Client = t.db.connect_as(member).await?;
-        for attack in attacks
+        let all = [attacks(CHANGING), attacks(OWNING)].concat();
+        for attack in all
             .iter()
-            .chain(&["insert into rotator.audit_log (action) values ('forged')"])
+            .map(String::as_str)
+            .chain(VIEWS.iter().copied())
+            .chain(["insert into rotator.audit_log (action) values ('forged')"])
         {
             ensure!(
                 verdict(&session, attack).await? != "ok",
@@ -235,7 +310,12 @@ async fn no_event_is_ever_changed_or_removed() -> Result<()> {
                 member.name
             );
         }
-        for table in ["rotator.audit_log", "rotator_internal.audit_event"] {
+        for table in [
+            "rotator.audit_log",
+            "rotator_internal.audit_event",
+            "rotator_internal.audit_leaf",
+            "rotator_internal.audit_signature",
+        ] {
             let copy = format!(
                 "set session authorization {}; copy {table} from stdin",
                 member.name
@@ -251,5 +331,6 @@ async fn no_event_is_ever_changed_or_removed() -> Result<()> {
         text(&t.db.admin, digest).await? == before,
         "the log was changed"
     );
+    crate::sealed::expect_clean(&t.db.admin, 0).await?;
     Ok(())
 }

@@ -19,8 +19,8 @@ const ALLOWED: &[&str] = &[
     "rotator_user SELECT: rotator_internal.tenant.tenant_id rotator_internal.tenant.time_zone",
     "rotator_user SELECT: rotator_internal.encryption_key.tenant_id rotator_internal.encryption_key.id rotator_internal.encryption_key.purpose rotator_internal.encryption_key.version rotator_internal.encryption_key.status rotator_internal.encryption_key.created_at rotator_internal.encryption_key.activated_at rotator_internal.encryption_key.retired_at rotator_internal.encryption_key.destroyed_at",
     "rotator_user EXECUTE: rotator_internal.open_field() rotator_internal.recipient_hint()",
-    "rotator_user EXECUTE: rotator.acknowledge() rotator.add_member() rotator.add_notification_policy() rotator.import_secrets() rotator.mark_rotated() rotator.register_secret() rotator.remove_member() rotator.remove_notification_policy() rotator.retire_secret() rotator.rotate_key() rotator.search_secrets() rotator.set_contact() rotator.test_notification()",
-    "rotator_admin EXECUTE: rotator.create_tenant() rotator.disable_schedule() rotator.doctor() rotator.enable_schedule() rotator.engine_status() rotator.reload_master_key() rotator.rewrap_keys() rotator.run_tick() rotator.tick()",
+    "rotator_user EXECUTE: rotator.acknowledge() rotator.allow_value() rotator.add_member() rotator.add_notification_policy() rotator.import_secrets() rotator.mark_rotated() rotator.register_secret() rotator.remove_member() rotator.remove_notification_policy() rotator.retire_secret() rotator.rotate_key() rotator.search_secrets() rotator.set_contact() rotator.test_notification()",
+    "rotator_admin EXECUTE: rotator.create_tenant() rotator.disable_schedule() rotator.doctor() rotator.enable_schedule() rotator.engine_status() rotator.reload_master_key() rotator.rewrap_keys() rotator.run_tick() rotator.scan_texts() rotator.tick()",
     "rotator_user EXECUTE: rotator.encrypt() rotator.decrypt()",
     "rotator_host USAGE: rotator_internal",
     "rotator_host EXECUTE: rotator_internal.ciphertext_key() rotator_internal.reseal_value() rotator_internal.renew_value() rotator_internal.renew_uuid_value() rotator_internal.lock_for_writing() rotator_internal.value_opens() rotator_internal.walk_statement() rotator_internal.host_table() rotator_internal.host_tenant_condition() rotator_internal.type_of_column() rotator_internal.refuse() rotator_internal.runs_no_code() rotator_internal.sweep() rotator_internal.write_host_column() rotator_internal.write_restricted()",
@@ -31,6 +31,14 @@ const ALLOWED: &[&str] = &[
     "rotator_admin SELECT: rotator_internal.encrypted_column",
     "rotator_sidecar EXECUTE: rotator.reencrypt_step()",
     "rotator_auditor SELECT: rotator.audit_log rotator_internal.audit_event",
+    "rotator_user SELECT: rotator.audit_blocks rotator.audit_leaves rotator_internal.audit_block rotator_internal.audit_leaf rotator_internal.audit_signature",
+    "rotator_auditor SELECT: rotator.audit_blocks rotator.audit_leaves rotator_internal.audit_block rotator_internal.audit_leaf rotator_internal.audit_signature",
+    "rotator_user EXECUTE: rotator.verify_audit()",
+    "rotator_auditor EXECUTE: rotator.verify_audit()",
+    "rotator_admin EXECUTE: rotator.record_schedule()",
+    "rotator_sidecar EXECUTE: rotator.unsigned_audit_blocks() rotator.record_audit_signature() rotator.record_link_refusal()",
+    "rotator_user EXECUTE: rotator.record_audit_export() rotator.audit_seal_position()",
+    "rotator_auditor EXECUTE: rotator.record_audit_export() rotator.audit_seal_position()",
     "rotator_sidecar EXECUTE: rotator.claim_notifications() rotator.complete_notification() rotator.complete_notifications() rotator.engine_status() rotator.fail_notification() rotator.redeem_link() rotator.release_notifications() rotator.tick()",
 ];
 
@@ -182,7 +190,8 @@ async fn even_the_owners_only_append_to_the_audit_log() -> Result<()> {
     // MAINTAIN, from PostgreSQL 17: vacuum, analyze, reindex; none changes a row.
     let wide = texts(&db.admin, "select concat_ws(' ', r.rolname, a.privilege_type) from pg_class c
         cross join lateral aclexplode(c.relacl) a join pg_roles r on r.oid = a.grantee
-        where c.oid = 'rotator_internal.audit_event'::regclass and a.privilege_type not in ('SELECT', 'INSERT', 'REFERENCES', 'TRIGGER', 'MAINTAIN')").await?;
+        where c.oid in ('rotator_internal.audit_event'::regclass, 'rotator_internal.audit_block'::regclass, 'rotator_internal.audit_leaf'::regclass, 'rotator_internal.audit_signature'::regclass)
+          and a.privilege_type not in ('SELECT', 'INSERT', 'REFERENCES', 'TRIGGER', 'MAINTAIN')").await?;
     ensure!(wide.is_empty(), "{wide:?}");
     let truncating = texts(&db.admin, "select c.relname from pg_class c cross join lateral aclexplode(c.relacl) a
         where c.relnamespace = 'rotator_internal'::regnamespace and a.privilege_type in ('TRUNCATE', 'REFERENCES', 'TRIGGER') and a.grantee <> c.relowner").await?;

@@ -9,7 +9,7 @@ use crate::fixture::{TwoTenants, text, texts};
 /// Views of schema rotator that filter on the tenant themselves; the others lean on row security alone, and one, which
 /// only operators may read, lists columns of the host's.
 const FILTERED: &str = "select c.relname::text from pg_class c where c.relnamespace = 'rotator'::regnamespace and c.relkind = 'v'
-    and c.relname not in ('audit_log', 'encryption_keys', 'key_rotations', 'encrypted_columns') order by 1";
+    and c.relname not in ('audit_log', 'audit_blocks', 'audit_leaves', 'encryption_keys', 'key_rotations', 'encrypted_columns') order by 1";
 
 #[tokio::test]
 async fn every_table_with_a_tenant_enforces_row_security() -> Result<()> {
@@ -24,7 +24,7 @@ async fn every_table_with_a_tenant_enforces_row_security() -> Result<()> {
     let untenanted = texts(&db.admin, "select c.relname from pg_class c where c.relnamespace in ('rotator_internal'::regnamespace, 'rotator'::regnamespace)
         and c.relkind in ('r', 'p', 'm', 'f') and not exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id') order by 1").await?;
     ensure!(
-        untenanted == ["encrypted_column", "heartbeat"],
+        untenanted == ["audit_seal_state", "encrypted_column", "heartbeat"],
         "{untenanted:?}"
     );
 
@@ -41,7 +41,10 @@ async fn every_table_with_a_tenant_enforces_row_security() -> Result<()> {
     .await?;
     ensure!(
         wide == [
+            "audit_block read_all {rotator_auditor} SELECT",
             "audit_event read_all {rotator_auditor} SELECT",
+            "audit_leaf read_all {rotator_auditor} SELECT",
+            "audit_signature read_all {rotator_auditor} SELECT",
             "encryption_key read_all {rotator_admin} SELECT",
             "key_rotation read_all {rotator_admin} SELECT",
             "key_use read_all {rotator_admin} SELECT",
@@ -57,6 +60,7 @@ async fn every_table_with_a_tenant_enforces_row_security() -> Result<()> {
 #[tokio::test]
 async fn views_are_invokers_and_show_nothing_without_a_tenant() -> Result<()> {
     let t = TwoTenants::new().await?;
+    crate::sealed::seal_all(&t.db).await?;
     t.db.admin
         .batch_execute("select rotator.rotate_all_keys()")
         .await?;
@@ -92,7 +96,13 @@ async fn views_are_invokers_and_show_nothing_without_a_tenant() -> Result<()> {
             );
         }
     }
-    for view in ["audit_log", "encryption_keys", "key_rotations"] {
+    for view in [
+        "audit_log",
+        "audit_blocks",
+        "audit_leaves",
+        "encryption_keys",
+        "key_rotations",
+    ] {
         let rows: i64 = scalar(
             &member_of_none,
             &format!("select count(*) from rotator.{view}"),
@@ -110,12 +120,13 @@ async fn views_are_invokers_and_show_nothing_without_a_tenant() -> Result<()> {
         .batch_execute("select rotator.use_tenant('acme')")
         .await?;
     let member = t.db.connect_as(&t.acme).await?;
-    for view in
-        filtered
-            .iter()
-            .map(String::as_str)
-            .chain(["audit_log", "encryption_keys", "key_rotations"])
-    {
+    for view in filtered.iter().map(String::as_str).chain([
+        "audit_log",
+        "audit_blocks",
+        "audit_leaves",
+        "encryption_keys",
+        "key_rotations",
+    ]) {
         let rows = texts(
             &member,
             &format!("select v::text from rotator.{view} as v order by 1"),

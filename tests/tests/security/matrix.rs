@@ -17,6 +17,7 @@ const ANYBODY: &[&str] = &[
 ];
 const MEMBERS: &[&str] = &[
     "acknowledge",
+    "allow_value",
     "add_member",
     "add_notification_policy",
     "decrypt",
@@ -39,6 +40,11 @@ const MEMBERS: &[&str] = &[
     "overview",
     "secrets",
     "audit_log",
+    "audit_blocks",
+    "audit_leaves",
+    "audit_seal_position",
+    "record_audit_export",
+    "verify_audit",
     "destroy_key",
     "key_rotations",
     "key_schedules",
@@ -54,11 +60,13 @@ const OPERATORS: &[&str] = &[
     "enable_schedule",
     "engine_status",
     "run_tick",
+    "scan_texts",
     "tick",
     "encrypted_columns",
     "offboard_tenant",
     "reencrypt_step",
     "register_encrypted_column",
+    "record_schedule",
     "reload_master_key",
     "rewrap_keys",
     "rotate_all_keys",
@@ -70,12 +78,22 @@ const SIDECAR: &[&str] = &[
     "complete_notifications",
     "engine_status",
     "fail_notification",
+    "record_audit_signature",
+    "record_link_refusal",
     "redeem_link",
     "release_notifications",
     "tick",
     "reencrypt_step",
+    "unsigned_audit_blocks",
 ];
-const AUDITOR: &[&str] = &["audit_log"];
+const AUDITOR: &[&str] = &[
+    "audit_log",
+    "audit_blocks",
+    "audit_leaves",
+    "audit_seal_position",
+    "record_audit_export",
+    "verify_audit",
+];
 
 /// Each callable thing with a statement that calls it with nulls, which at most refuses them.
 async fn everything(admin: &Client) -> Result<BTreeMap<String, String>> {

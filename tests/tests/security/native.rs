@@ -58,7 +58,13 @@ async fn labels_promise_no_more_than_is_true() -> Result<()> {
     let volatile = of("provolatile = 'v' and proname in ('bind_tenant', 'encrypt', 'make_key', 'mint_token', 'refuse', 'renew_field', 'renew_uuid_value', 'renew_value', 'reseal_field', 'reseal_value', 'seal_field', 'uuid_v7')").await?;
     ensure!(volatile.len() == 12, "{volatile:?}");
     ensure!(
-        of("(provolatile = 'i' or proleakproof)").await? == ["ciphertext_key"],
+        of("(provolatile = 'i' or proleakproof)").await?
+            == [
+                "audit_block_hash",
+                "audit_event_hash",
+                "audit_root",
+                "ciphertext_key"
+            ],
         "each of the others depends on the session, the time or the keys"
     );
     ensure!(of("proleakproof").await?.is_empty());
@@ -66,6 +72,6 @@ async fn labels_promise_no_more_than_is_true() -> Result<()> {
     let bound = of("proparallel <> 's' and proname in ('bind_tenant', 'bound_tenant', 'claims', 'decrypt', 'encrypt', 'in_claims_mode', 'make_key', 'renew_field', 'renew_uuid_value', 'renew_value', 'reseal_field', 'reseal_value', 'seal_field')").await?;
     ensure!(bound.len() == 13, "{bound:?}");
     // Null must not switch these off.
-    ensure!(of("not proisstrict").await? == ["guard", "refuse"]);
+    ensure!(of("not proisstrict").await? == ["audit_event_hash", "guard", "refuse"]);
     Ok(())
 }

@@ -3,13 +3,17 @@
 //! Usage: bench RESULTS.jsonl [FILTER], with `ROTATOR_CLUSTER` naming the cluster (scripts/bench.sh does all that). One
 //! module a subject; what they share is `rotator_tests::bench`.
 
+mod audit;
+mod audit_verify;
 mod calendar;
 mod crypto;
 mod crypto_view;
 mod deliveries;
 mod delivery;
+mod guard;
 mod import;
 mod key_first_use;
+mod lists;
 mod peer;
 mod reencryption;
 mod rotate_all;
@@ -34,10 +38,14 @@ async fn main() -> Result<ExitCode> {
     key_first_use::run(&mut record).await?;
     calendar::run(&mut record).await?;
     delivery::run(&mut record).await?;
+    guard::run(&mut record).await?;
     import::run(&mut record).await?;
+    lists::run(&mut record).await?;
     reencryption::run(&mut record).await?;
     rotate_all::run(&mut record).await?;
     rotation_load::run(&mut record).await?;
+    audit::run(&mut record).await?;
+    audit_verify::run(&mut record).await?;
     deliveries::run(&mut record).await?;
     if record.missed() > 0 {
         eprintln!("{} missed the bar", record.missed());

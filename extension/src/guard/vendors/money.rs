@@ -1,0 +1,70 @@
+//! Payments, shops and shipping.
+
+use super::UUID;
+use crate::guard::shape::Class::{Alnum, Base64, Hex, Word};
+use crate::guard::shape::Part::{Run, Text};
+use crate::guard::shape::{Rule, rule};
+
+pub const RULES: &[Rule] = &[
+    rule("stripe-key", "sk_live_", &[Run(Alnum, 16, 255)]),
+    rule("stripe-key", "sk_test_", &[Run(Alnum, 16, 255)]),
+    rule("stripe-key", "sk_prod_", &[Run(Alnum, 16, 255)]),
+    rule("stripe-key", "rk_live_", &[Run(Alnum, 16, 255)]),
+    rule("stripe-key", "rk_test_", &[Run(Alnum, 16, 255)]),
+    rule("stripe-key", "rk_prod_", &[Run(Alnum, 16, 255)]),
+    rule("stripe-key", "sk_org_live_", &[Run(Alnum, 16, 255)]),
+    rule("stripe-key", "sk_org_test_", &[Run(Alnum, 16, 255)]),
+    rule("stripe-webhook-secret", "whsec_", &[Run(Base64, 24, 255)]),
+    rule("square-token", "sq0csp-", &[Run(Word, 43, 43)]),
+    rule("square-token", "sq0atp-", &[Run(Word, 22, 22)]),
+    rule("square-token", "EAAA", &[Run(Word, 60, 60)]),
+    rule("shopify-token", "shpat_", &[Run(Hex, 32, 32)]),
+    rule("shopify-token", "shpca_", &[Run(Hex, 32, 32)]),
+    rule("shopify-token", "shppa_", &[Run(Hex, 32, 32)]),
+    rule("shopify-token", "shpss_", &[Run(Hex, 32, 32)]),
+    rule(
+        "braintree-token",
+        "access_token$production$",
+        &[Run(Alnum, 16, 16), Text(b"$"), Run(Hex, 32, 32)],
+    ),
+    rule(
+        "braintree-token",
+        "access_token$sandbox$",
+        &[Run(Alnum, 16, 16), Text(b"$"), Run(Hex, 32, 32)],
+    ),
+    rule("plaid-token", "access-production-", UUID),
+    rule("plaid-token", "access-sandbox-", UUID),
+    rule("plaid-token", "access-development-", UUID),
+    rule("easypost-key", "EZAK", &[Run(Alnum, 54, 54)]),
+    rule("easypost-key", "EZTK", &[Run(Alnum, 54, 54)]),
+    rule(
+        "flutterwave-key",
+        "FLWSECK-",
+        &[Run(Alnum, 32, 40), Text(b"-X")],
+    ),
+    rule("flutterwave-key", "FLWSECK_TEST-", &[Run(Alnum, 12, 40)]),
+    rule("shippo-token", "shippo_live_", &[Run(Hex, 40, 40)]),
+    rule("shippo-token", "shippo_test_", &[Run(Hex, 40, 40)]),
+    rule("duffel-token", "duffel_live_", &[Run(Word, 43, 43)]),
+    rule("duffel-token", "duffel_test_", &[Run(Word, 43, 43)]),
+    rule("razorpay-key", "rzp_live_", &[Run(Alnum, 14, 14)]),
+    rule("razorpay-key", "rzp_test_", &[Run(Alnum, 14, 14)]),
+    rule("gocardless-token", "live_", &[Run(Word, 40, 42)]),
+    rule("gocardless-token", "sandbox_", &[Run(Word, 40, 42)]),
+    rule("pagarme-key", "ak_live_", &[Run(Alnum, 30, 30)]),
+    rule("fleetbase-key", "flb_live_", &[Run(Alnum, 20, 20)]),
+    rule("flexport-token", "shltm_", &[Run(Word, 40, 40)]),
+    rule("polar-token", "polar_oat_", &[Run(Alnum, 40, 60)]),
+    rule(
+        "mercury-token",
+        "secret-token:mercury_",
+        &[Run(Word, 20, 255)],
+    ),
+    rule("secret-token-uri", "secret-token:", &[Run(Word, 16, 255)]),
+    rule("stytch-secret", "secret-live-", &[Run(Base64, 36, 60)]),
+    rule("stytch-secret", "secret-test-", &[Run(Base64, 36, 60)]),
+    rule("paddle-key", "pdl_live_apikey_", &[Run(Word, 40, 80)]),
+    rule("paddle-key", "pdl_sdbx_apikey_", &[Run(Word, 40, 80)]),
+    rule("xendit-key", "xnd_production_", &[Run(Alnum, 30, 80)]),
+    rule("xendit-key", "xnd_development_", &[Run(Alnum, 30, 80)]),
+];

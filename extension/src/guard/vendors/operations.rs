@@ -1,0 +1,121 @@
+//! Watching, vaults and access: what keeps other things running.
+
+use super::UUID;
+use crate::guard::shape::Class::{Alnum, AnyHex, Base64, Hex, Lower, Upper, Word};
+use crate::guard::shape::Part::{Run, Text};
+use crate::guard::shape::{ANY, Rule, rule};
+
+pub const RULES: &[Rule] = &[
+    rule("newrelic-key", "NRAK-", &[Run(Upper, 27, 27)]),
+    rule("newrelic-key", "NRII-", &[Run(Word, 32, 32)]),
+    rule("newrelic-key", "NRJS-", &[Run(Hex, 19, 19)]),
+    rule(
+        "grafana-token",
+        "glsa_",
+        &[Run(Alnum, 32, 32), Text(b"_"), Run(AnyHex, 8, 8)],
+    ),
+    rule("grafana-token", "glc_", &[Run(Base64, 32, ANY)]),
+    rule("grafana-token", "eyJrIjoi", &[Run(Base64, 60, ANY)]),
+    rule("sentry-token", "sntryu_", &[Run(Hex, 64, 64)]),
+    rule("sentry-token", "sntrys_", &[Run(Base64, 60, ANY)]),
+    rule("sentry-token", "sntryi_", &[Run(Hex, 64, 64)]),
+    rule(
+        "dynatrace-token",
+        "dt0c01.",
+        &[Run(Upper, 24, 24), Text(b"."), Run(Upper, 64, 64)],
+    ),
+    rule(
+        "dynatrace-token",
+        "dt0s16.",
+        &[Run(Upper, 8, 24), Text(b"."), Run(Upper, 64, 64)],
+    ),
+    rule("honeycomb-key", "hcaik_", &[Run(Alnum, 32, 80)]),
+    rule("honeycomb-key", "hcbik_", &[Run(Alnum, 32, 80)]),
+    rule("axiom-token", "xaat-", UUID),
+    rule("axiom-token", "xapt-", UUID),
+    rule("rootly-key", "rootly_", &[Run(Hex, 64, 64)]),
+    rule("checkly-key", "cu_", &[Run(Hex, 32, 32)]),
+    rule("doppler-token", "dp.pt.", &[Run(Alnum, 40, 44)]),
+    rule("doppler-token", "dp.ct.", &[Run(Alnum, 40, 44)]),
+    rule("doppler-token", "dp.sa.", &[Run(Alnum, 40, 44)]),
+    rule("doppler-token", "dp.scim.", &[Run(Alnum, 40, 44)]),
+    rule("doppler-token", "dp.audit.", &[Run(Alnum, 40, 44)]),
+    rule("doppler-token", "dp.st.", &[Run(Base64, 40, 80)]),
+    rule("vault-token", "hvs.", &[Run(Word, 20, ANY)]),
+    rule("vault-token", "hvb.", &[Run(Word, 20, ANY)]),
+    rule("vault-token", "hvr.", &[Run(Word, 20, ANY)]),
+    rule("vault-token", "s.", &[Run(Alnum, 24, 24)]),
+    rule(
+        "infisical-token",
+        "st.",
+        &[
+            Run(Hex, 24, 24),
+            Text(b"."),
+            Run(Hex, 32, 32),
+            Text(b"."),
+            Run(Hex, 32, 32),
+        ],
+    ),
+    rule("dashlane-key", "dls_", &[Run(Word, 30, ANY)]),
+    rule("onepassword-token", "ops_eyJ", &[Run(Base64, 100, ANY)]),
+    rule(
+        "onepassword-key",
+        "A3-",
+        &[
+            Run(Upper, 6, 6),
+            Text(b"-"),
+            Run(Upper, 5, 11),
+            Text(b"-"),
+            Run(Upper, 5, 5),
+            Text(b"-"),
+            Run(Upper, 5, 5),
+        ],
+    ),
+    rule(
+        "bitwarden-token",
+        "0.",
+        &[
+            Run(Hex, 8, 8),
+            Text(b"-"),
+            Run(Hex, 4, 4),
+            Text(b"-"),
+            Run(Hex, 4, 4),
+            Text(b"-"),
+            Run(Hex, 4, 4),
+            Text(b"-"),
+            Run(Hex, 12, 12),
+            Text(b"."),
+            Run(Alnum, 24, 40),
+        ],
+    ),
+    rule("age-key", "AGE-SECRET-KEY-1", &[Run(Upper, 58, 58)]),
+    rule(
+        "age-key",
+        "AGE-PLUGIN-",
+        &[Run(Upper, 1, 32), Text(b"-1"), Run(Upper, 20, ANY)],
+    ),
+    rule("tailscale-key", "tskey-", &[Run(Word, 16, ANY)]),
+    rule("jumpcloud-key", "jca_", &[Run(Alnum, 36, 40)]),
+    rule(
+        "authress-key",
+        "authress_",
+        &[
+            Run(Lower, 5, 30),
+            Text(b"."),
+            Run(Lower, 4, 6),
+            Text(b".acc"),
+            Run(Base64, 40, ANY),
+        ],
+    ),
+    rule(
+        "authress-key",
+        "sc_",
+        &[
+            Run(Lower, 5, 30),
+            Text(b"."),
+            Run(Lower, 4, 6),
+            Text(b".acc"),
+            Run(Base64, 40, ANY),
+        ],
+    ),
+];
