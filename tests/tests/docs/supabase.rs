@@ -131,7 +131,7 @@ async fn the_hook_makes_the_claims(db: &TestDb, shown: &Value) -> Result<()> {
     )
     .await?;
     ensure!(made["app_metadata"] == json!({}), "{made}");
-    let rows = call(db, &made, "await rotator.from('secrets').select('id')").await?;
+    let rows = call(db, &made, "await api.from('secrets').select('id')").await?;
     ensure!(rows == Ok(json!([])), "{rows:?}");
     Ok(())
 }
@@ -141,13 +141,13 @@ async fn nobody_else_gets_anything(db: &TestDb) -> Result<()> {
     for role in ["anon", "service_role"] {
         let claims = json!({"role": role, "sub": "x", "app_metadata": {"tenant_id": "acme", "rotator_role": "admin"}});
         for line in [
-            "await rotator.from('secrets').select('id')",
-            "await rotator.from('audit_log').select('id')",
-            "await rotator.from('secrets').insert({ name: 'x', interval_days: 1 })",
-            "await rotator.rpc('search_secrets', {})",
-            "await rotator.rpc('rotate_key', {})",
-            "await rotator.rpc('tick', {})",
-            "await rotator.rpc('claim_notifications', { worker: 'x' })",
+            "await api.from('secrets').select('id')",
+            "await api.from('audit_log').select('id')",
+            "await api.from('secrets').insert({ name: 'x', interval_days: 1 })",
+            "await api.rpc('search_secrets', {})",
+            "await api.rpc('rotate_key', {})",
+            "await api.rpc('tick', {})",
+            "await api.rpc('claim_notifications', { worker: 'x' })",
         ] {
             let answer = call(db, &claims, line).await?;
             ensure!(
@@ -169,7 +169,7 @@ async fn nobody_else_gets_anything(db: &TestDb) -> Result<()> {
         json!({"role": "authenticated", "sub": "u2", "app_metadata": {"tenant_id": "beta", "rotator_role": "admin"}}),
         json!({"role": "authenticated", "sub": "u2", "user_metadata": {"tenant_id": "acme", "rotator_role": "admin"}, "tenant_id": "acme"}),
     ] {
-        let rows = call(db, &claims, "await rotator.from('secrets').select('id')").await?;
+        let rows = call(db, &claims, "await api.from('secrets').select('id')").await?;
         ensure!(rows == Ok(json!([])), "{claims}: {rows:?}");
     }
     Ok(())

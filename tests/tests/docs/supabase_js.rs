@@ -57,12 +57,12 @@ pub async fn call(
 
 type Call = (String, Vec<Value>);
 
-/// `await rotator.a(…).b(…)` as its calls.
+/// `await api.a(…).b(…)` as its calls.
 fn chain(line: &str) -> Result<Vec<Call>> {
     let mut rest = line
         .trim()
-        .strip_prefix("await rotator")
-        .context("a line begins with await rotator")?;
+        .strip_prefix("await api")
+        .context("a line begins with await api")?;
     let mut calls = Vec::new();
     while let Some(after) = rest.strip_prefix('.') {
         let (name, after) = after.split_once('(').context("a method is called")?;
