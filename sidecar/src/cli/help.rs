@@ -139,8 +139,8 @@ pub const DOCTOR: &str = "\
 Connects as the login role of ROTATOR_DATABASE_URL, which should be a member of rotator_admin. Exit code 1 when
 a check fails.
 
---scan takes longer: it has the database look through every stored text, those of all tenants, for what would be refused
-today. It names tenant, record, field and rule, never a value.
+--scan takes longer: it has the database look through every stored text, those of all tenants, for what would
+be refused today. It names tenant, record, field and rule, never a value.
 
 Examples:
   rotator doctor
