@@ -22,11 +22,16 @@ use self::writes::Change;
 /// What PostgreSQL itself answers to statements that views don't take.
 const NOT_FOR_VIEWS: [&str; 5] = ["0A000", "42809", "42P10", "55000", "25P01"];
 
-/// How often something was tried, how often it came to something.
-type Tally = BTreeMap<&'static str, (usize, usize)>;
+#[derive(Default)]
+struct Log {
+    /// How often something was tried, how often it came to something.
+    tally: BTreeMap<&'static str, (usize, usize)>,
+    /// What its own people have written into a tenant, by its number: it may well come back.
+    told: BTreeMap<usize, String>,
+}
 
-fn count(tally: &mut Tally, what: &'static str, fruitful: bool) {
-    let (tried, worked) = tally.entry(what).or_default();
+fn count(log: &mut Log, what: &'static str, fruitful: bool) {
+    let (tried, worked) = log.tally.entry(what).or_default();
     *tried += 1;
     *worked += usize::from(fruitful);
 }
@@ -35,14 +40,14 @@ fn count(tally: &mut Tally, what: &'static str, fruitful: bool) {
 async fn random_statements_see_and_change_one_tenant() -> Result<()> {
     let mut chance = Chance::for_test("isolation_property");
     let (world, mut sessions) = World::new(&mut chance).await?;
-    let mut tally = Tally::new();
+    let mut log = Log::default();
     for step in 0..scaled(10_000) {
         let at = chance.below(sessions.len());
-        one_step(&world, &mut sessions[at], &mut chance, &mut tally)
+        one_step(&world, &mut sessions[at], &mut chance, &mut log)
             .await
             .with_context(|| format!("step {step}"))?;
     }
-    eprintln!("{tally:?}");
+    eprintln!("{:?}", log.tally);
     for (what, least) in [
         ("read", 25),
         ("touch", 2),
@@ -50,7 +55,7 @@ async fn random_statements_see_and_change_one_tenant() -> Result<()> {
         ("call", 3),
         ("again", 10),
     ] {
-        let (tried, worked) = tally.get(what).copied().unwrap_or_default();
+        let (tried, worked) = log.tally.get(what).copied().unwrap_or_default();
         ensure!(
             worked * 100 >= tried * least,
             "{what}: only {worked} of {tried} came to something, so little was tested"
@@ -63,7 +68,7 @@ async fn one_step(
     world: &World,
     session: &mut Session,
     chance: &mut Chance,
-    tally: &mut Tally,
+    log: &mut Log,
 ) -> Result<()> {
     let who = session.become_somebody(chance).await?;
     let role = match who.tenant {
@@ -98,15 +103,15 @@ async fn one_step(
         0..=9 => {
             let template = draw.select();
             let how = *chance.one_of(&WAYS);
-            read(world, session, &who, tenant, &template, how, tally).await
+            read(world, session, &who, tenant, &template, how, log).await
         }
         10 if !session.prepared.is_empty() => {
             let at = chance.below(session.prepared.len());
-            again(world, session, &who, tenant, at, tally).await
+            again(world, session, &who, tenant, at, log).await
         }
         10..=14 => {
             let change = draw.change();
-            alter(world, session, &who, tenant, role.as_deref(), change, tally).await
+            alter(world, session, &who, tenant, role.as_deref(), change, log).await
         }
         _ => {
             let sql = draw.call();
@@ -117,7 +122,7 @@ async fn one_step(
                 tenant,
                 role.as_deref(),
                 Change::Any(sql),
-                tally,
+                log,
             )
             .await
         }
@@ -125,10 +130,11 @@ async fn one_step(
     .with_context(|| format!("as {} in {:?}, {role:?}", who.subject, who.tenant))
 }
 
-fn keeps_silent(world: &World, answer: &Answer, asked: &str, own: Option<usize>) -> Result<()> {
-    match betrayed(&answer.said, asked, own, &world.owners) {
+/// Where the rows can't be compared: nothing is named of another tenant but what the asker had said.
+fn keeps_silent(world: &World, answer: &Answer, said: &str, own: Option<usize>) -> Result<()> {
+    match betrayed(&answer.said, said, own, &world.owners) {
         Some(what) => bail!(
-            "{what} of another tenant is in the answer to {asked}:\n{}",
+            "{what} of another tenant is in the answer:\n{}",
             answer.said
         ),
         None => Ok(()),
@@ -143,16 +149,18 @@ async fn read(
     tenant: Option<usize>,
     template: &str,
     how: How,
-    tally: &mut Tally,
+    log: &mut Log,
 ) -> Result<()> {
     let template = how.form(template);
     let (asked, truth) = (put_to("rotator", &template), put_to("truth", &template));
     // Time passes between the two, and days may change with it: the second time they agree.
     for last in [false, true] {
         let answer = session.select(who, &asked, how).await?;
-        keeps_silent(world, &answer, &asked, tenant)?;
+        if answer.error.is_some() {
+            keeps_silent(world, &answer, &asked, tenant)?;
+        }
         if answer.error.as_deref() == Some("42501") && tenant.is_none() {
-            count(tally, "read", false);
+            count(log, "read", false);
             return Ok(()); // a stranger who was granted nothing
         }
         if let Some(code) = &answer.error {
@@ -168,7 +176,7 @@ async fn read(
                 .await?
         };
         if answer.rows == expected.rows {
-            count(tally, "read", !answer.rows.is_empty());
+            count(log, "read", !answer.rows.is_empty());
             return Ok(());
         }
         ensure!(
@@ -188,19 +196,21 @@ async fn again(
     who: &As,
     tenant: Option<usize>,
     at: usize,
-    tally: &mut Tally,
+    log: &mut Log,
 ) -> Result<()> {
     let prepared = session.prepared[at].clone();
     let truth = prepared.replace("rotator.", "truth.");
     for last in [false, true] {
         let answer = session.run(who, &[format!("execute p{at}")]).await?;
-        keeps_silent(world, &answer, &prepared, tenant)?;
+        if answer.error.is_some() {
+            keeps_silent(world, &answer, &prepared, tenant)?;
+        }
         let expected = world
             .truth
             .run(&As::superuser(), std::slice::from_ref(&truth))
             .await?;
         if answer.error.is_none() && answer.rows == expected.rows {
-            count(tally, "again", !answer.rows.is_empty());
+            count(log, "again", !answer.rows.is_empty());
             return Ok(());
         }
         ensure!(
@@ -221,7 +231,7 @@ async fn alter(
     tenant: Option<usize>,
     role: Option<&str>,
     change: Change,
-    tally: &mut Tally,
+    log: &mut Log,
 ) -> Result<()> {
     if matches!(
         (&change, &session.kind),
@@ -275,7 +285,14 @@ async fn alter(
             )
         }
     };
-    keeps_silent(world, &answer, &asked, tenant)?;
+    let told = tenant.map(|number| log.told.entry(number).or_default());
+    let known = told
+        .as_ref()
+        .map_or(asked.clone(), |told| format!("{told}{asked}"));
+    keeps_silent(world, &answer, &known, tenant).with_context(|| asked.clone())?;
+    if let Some(told) = told.filter(|_| answer.error.is_none()) {
+        told.push_str(&asked);
+    }
     if let Some(code) = &answer.error {
         ensure!(
             postgrest::blames_the_caller(code) || NOT_FOR_VIEWS.contains(&code.as_str()),
@@ -293,7 +310,7 @@ async fn alter(
             );
         }
     }
-    count(tally, what, answer.error.is_none());
+    count(log, what, answer.error.is_none());
     // A choice that a random call made is one of the three, or there is none.
     session.forget_choice(&asked).await
 }
