@@ -1,7 +1,7 @@
 //! What `--help` says below the options: examples that can be copied, and what a reader can't guess.
 //!
-//! Those of `keys`, `kms` and `audit` are in `help/`. Exit codes are defined in `failure.rs`; the list here is checked against them
-//! by a test below.
+//! Those of `keys`, `kms` and `audit` are in `help/`. Exit codes are defined in `failure.rs`; the list here is checked
+//! against them by a test below.
 
 mod audit;
 mod keys;
