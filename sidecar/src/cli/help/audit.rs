@@ -29,9 +29,9 @@ Examples:
 
 pub const AUDIT_VERIFY: &str = "\
 Without --key it finds what was changed by somebody who did not redo the hashes; with it, by anybody who doesn't
-have the private key; with --copy also what was cut off at the end, and which row differs. Offline it needs nothing but
-these files. Take the copies after the export. Exit code 0: all is what was sealed, with counts; 1: it isn't, and
-which row is the first that is bad.
+have the private key; with --copy also what was cut off at the end, and which row differs. Offline it needs
+nothing but these files. Take the copies after the export. Exit code 0: all is what was sealed, with counts; 1:
+it isn't, and which row is the first that is bad.
 
 Examples:
   rotator audit verify audit.jsonl --key audit.pub --copy blocks.jsonl
