@@ -1,7 +1,7 @@
 //! Values of the host application's own columns: `encrypt` and `decrypt` for its members; for the engine that
-//! re-encrypts its columns `reseal_value`, `renew_value`, `renew_uuid_value`, `value_opens` and `ciphertext_key`. The same
-//! envelope as rotator's fields in a domain of its own, bound to a label and a row key that the host chooses.
-//! Tests: tests/tests/security/{values,reseal}.rs.
+//! re-encrypts its columns `reseal_value`, `renew_value`, `renew_uuid_value`, `value_opens`, `ciphertext_key` and
+//! `is_under_other_key`. The same envelope as rotator's fields in a domain of its own, bound to a label and a row key
+//! that the host chooses. Tests: tests/tests/security/{values,reseal}.rs.
 
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
@@ -96,13 +96,18 @@ native_function!(value_opens, |call| {
 });
 
 // Reads no more than the header, however long the value is.
-native_function!(ciphertext_key, |call| {
+fn named_key(call: &Call<'_>) -> Option<i64> {
     let (length, start) = call.start_of_bytes::<HEADER>(0);
-    match start
+    start
         .filter(|_| length >= OVERHEAD)
         .and_then(|start| header_key_id(&start))
-    {
-        Some(id) => int8(id),
-        None => Ok(None),
-    }
+}
+
+native_function!(ciphertext_key, |call| match named_key(call) {
+    Some(id) => int8(id),
+    None => Ok(None),
 });
+
+native_function!(is_under_other_key, |call| boolean(
+    named_key(call) != Some(call.int8(1))
+));

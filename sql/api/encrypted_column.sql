@@ -140,8 +140,8 @@ as $$
 begin
     return (
         select r.relkind = 'r' and not r.relhassubclass and not r.relispartition and not r.relhasrules
-            and not exists (select from pg_trigger as t where t.tgrelid = r.oid and not t.tgisinternal)
-            and not exists (select from pg_constraint as c where c.conrelid = r.oid and c.contype = 'c')
+            and not (r.relhastriggers and exists (select from pg_trigger as t where t.tgrelid = r.oid and not t.tgisinternal))
+            and r.relchecks = 0
             and not exists (select from pg_attribute as a where a.attrelid = r.oid and a.attgenerated <> '')
             and not exists (
                 select from pg_index as i where i.indrelid = r.oid and (i.indexprs is not null or i.indpred is not null))
@@ -203,8 +203,7 @@ begin
         -- A trigger may have kept a row back, or the old value in it.
         execute format(
             'select count(*), min(t.%1$I::text) from %2$s as t
-            where %3$s and t.%1$I = any ($3::%4$s[]) and rotator_internal.ciphertext_key(t.%5$I) is distinct from $2
-                and t.%5$I is not null',
+            where %3$s and t.%1$I = any ($3::%4$s[]) and rotator_internal.is_under_other_key(t.%5$I, $2)',
             c.row_key_column, relation, tenant_condition, key_type, c.column_name)
         into w.unmoved, w.first_unmoved
         using tenant, active_key, found_rows.row_keys;

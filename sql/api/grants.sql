@@ -164,6 +164,7 @@ grant execute on function
     rotator_internal.lock_for_writing(regclass),
     rotator_internal.value_opens(uuid, text, text, bytea),
     rotator_internal.ciphertext_key(bytea),
+    rotator_internal.is_under_other_key(bytea, bigint),
     rotator_internal.walk_statement(text, text, text, text, text[], text[], boolean, boolean, boolean),
     rotator_internal.sweep(text, text, text, text, text[], text[], boolean, uuid, bigint, text, integer, integer),
     rotator_internal.runs_no_code(regclass),

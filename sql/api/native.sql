@@ -97,6 +97,10 @@ create or replace function rotator_internal.ciphertext_key(ciphertext bytea) ret
   language c immutable strict parallel safe
   as 'MODULE_PATHNAME', 'ciphertext_key_wrapper';
 
+create or replace function rotator_internal.is_under_other_key(ciphertext bytea, key_id bigint) returns boolean
+  language c immutable strict parallel safe
+  as 'MODULE_PATHNAME', 'is_under_other_key_wrapper';
+
 create or replace function rotator_internal.forget_active_keys() returns trigger
   language c volatile strict parallel unsafe
   as 'MODULE_PATHNAME', 'forget_active_keys_wrapper';
@@ -233,6 +237,8 @@ comment on function rotator_internal.value_opens(uuid, text, text, bytea) is
     'Whether this is a value of rotator.encrypt() for this tenant, label and row key.';
 comment on function rotator_internal.ciphertext_key(bytea) is
     'Id of the data key that a ciphertext names, not checked; null for what is no ciphertext. Reads its first bytes only.';
+comment on function rotator_internal.is_under_other_key(bytea, bigint) is
+    'Whether it names another data key than this one, or is no ciphertext at all; what re-encryption has to look at.';
 comment on function rotator_internal.forget_active_keys() is
     'A trigger: keys changed, so which one is active is asked anew in this transaction too.';
 comment on function rotator_internal.blind_index(uuid, text, text) is

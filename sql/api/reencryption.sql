@@ -134,7 +134,8 @@ $$;
 comment on function rotator_internal.end_run(rotator_internal.key_rotation, text) is
     'Ends a run: completed, or failed when rows are left or an error stays; then the tenant''s admins are told.';
 
-create or replace function rotator_internal.advance_run(r rotator_internal.key_rotation, max_rows integer) returns integer
+create or replace function rotator_internal.advance_run(
+    r rotator_internal.key_rotation, max_rows integer, out moved integer, out goes_on boolean)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -147,6 +148,8 @@ declare
     holders integer[];
     is_idle boolean;
 begin
+    moved := 0;
+    goes_on := true;
     select e.* into p
     from rotator_internal.reencryption as e
     where e.tenant_id = r.tenant_id and e.rotation_id = r.id and not e.is_finished
@@ -172,8 +175,9 @@ begin
             is_finished = false;
         if not found then
             perform rotator_internal.end_run(r);
+            goes_on := false;
         end if;
-        return 0;
+        return;
     end if;
 
     -- Everything has been walked; what is left is to look once more when the last writer under an older key has ended.
@@ -185,7 +189,8 @@ begin
                 error = format('waits for %s transaction(s) that may still write under an older version: process %s',
                     cardinality(holders), array_to_string(holders, ', ', 'none: a prepared transaction'))
             where k.tenant_id = r.tenant_id and k.id = r.id;
-            return 0;
+            goes_on := false;
+            return;
         end if;
     end if;
 
@@ -197,22 +202,28 @@ begin
     where e.tenant_id = p.tenant_id and e.rotation_id = p.rotation_id and e.place = p.place;
     -- A pass is over that only met locked rows: whoever calls may wait a little before the next.
     is_idle := p.position is null and p.passed_over > 0 and p.done = before.done;
-    update rotator_internal.key_rotation as k
-    set resume_at = clock_timestamp(), attempts = 0, is_waiting = is_idle,
-        error = case when is_idle then format('waits for %s row(s) in %s that somebody has locked', p.passed_over, p.place) end,
-        progressed_at = case when p.done > before.done or p.is_finished or p.pass < 2 then clock_timestamp() else k.progressed_at end
-    where k.tenant_id = r.tenant_id and k.id = r.id;
+    -- Once a second is enough for whose turn it is, and for when it got on last.
+    if is_idle or r.is_waiting or r.attempts > 0 or r.error is not null
+        or clock_timestamp() > r.resume_at + interval '1 second' then
+        update rotator_internal.key_rotation as k
+        set resume_at = clock_timestamp(), attempts = 0, is_waiting = is_idle,
+            error = case when is_idle then format('waits for %s row(s) in %s that somebody has locked', p.passed_over, p.place) end,
+            progressed_at = case
+                when p.done > before.done or p.is_finished or p.pass < 2 then clock_timestamp() else k.progressed_at end
+        where k.tenant_id = r.tenant_id and k.id = r.id;
+    end if;
     if p.is_finished and p.total > 0 then
         perform rotator_internal.record_event(
             r.tenant_id, 'key.rotation_progress', 'key_rotation', r.id::text,
             jsonb_build_object('place', p.place, 'total', p.total, 'done', p.done, 'failed', p.failed), 'rotator', 'engine');
     end if;
-    return p.done - before.done;
+    moved := p.done - before.done;
+    goes_on := not is_idle;
 end
 $$;
 
 comment on function rotator_internal.advance_run(rotator_internal.key_rotation, integer) is
-    'The next step of a run, whose row the caller has locked; gives how many rows it re-encrypted.';
+    'The next step of a run, whose row the caller has locked; gives how many rows it re-encrypted, and whether the next can follow at once.';
 
 create or replace function rotator_internal.note_failed_step(r rotator_internal.key_rotation, code text, problem text) returns void
 language plpgsql
@@ -248,6 +259,7 @@ declare
     worked_on bigint;
     moved integer := 0;
     moved_before integer;
+    step record;
     code text;
     problem text;
     rest record;
@@ -277,12 +289,13 @@ begin
         begin
             -- One run as far as the call goes, then the next.
             loop
-                moved := moved + rotator_internal.advance_run(r, max_rows - moved);
+                step := rotator_internal.advance_run(r, max_rows - moved);
+                moved := moved + step.moved;
+                exit when not step.goes_on or moved >= max_rows
+                    or clock_timestamp() > started + interval '15 milliseconds';
                 select k.* into r
                 from rotator_internal.key_rotation as k
                 where k.tenant_id = r.tenant_id and k.id = r.id;
-                exit when r.status <> 'running' or r.is_waiting or moved >= max_rows
-                    or clock_timestamp() > started + interval '15 milliseconds';
             end loop;
         exception
             -- Of a statement timeout too: or a slow trigger of one tenant would be met first, and stop all others, each time.

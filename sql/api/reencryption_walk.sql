@@ -28,7 +28,7 @@ declare
     most_bytes constant integer := 33554432;
 begin
     select
-        string_agg(format('(t.%1$I is not null and rotator_internal.ciphertext_key(t.%1$I) is distinct from $2)', c.name), ' or '),
+        string_agg(format('rotator_internal.is_under_other_key(t.%I, $2)', c.name), ' or '),
         string_agg(format('t.%I as old_%s', c.name, c.n), ', '),
         string_agg(format(
             '%s($1, %L, h.row_key%s, h.old_%s) as new_%s',
@@ -126,7 +126,7 @@ declare
     assigned text;
 begin
     select
-        string_agg(format('(t.%1$I is not null and rotator_internal.ciphertext_key(t.%1$I) is distinct from $2)', c.name), ' or '),
+        string_agg(format('rotator_internal.is_under_other_key(t.%I, $2)', c.name), ' or '),
         string_agg(format(
             '%1$I = rotator_internal.%2$s($1, %3$L, t.%4$I%5$s, t.%1$I)', c.name,
             case when is_own then 'renew_field' when key_type = 'uuid' then 'renew_uuid_value' else 'renew_value' end,

@@ -210,12 +210,14 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return not exists (select from rotator_internal.heartbeat as h where h.only_row)
-        and exists (
-            select
-            from pg_stat_activity as a
-            join pg_roles as r on r.oid = a.usesysid
-            where a.datname = current_database() and a.application_name = 'pg_restore' and (r.rolsuper or r.rolbypassrls));
+    if exists (select from rotator_internal.heartbeat as h where h.only_row) then
+        return false;
+    end if;
+    return exists (
+        select
+        from pg_stat_activity as a
+        join pg_roles as r on r.oid = a.usesysid
+        where a.datname = current_database() and a.application_name = 'pg_restore' and (r.rolsuper or r.rolbypassrls));
 end
 $$;
 

@@ -63,7 +63,8 @@ async fn labels_promise_no_more_than_is_true() -> Result<()> {
                 "audit_block_hash",
                 "audit_event_hash",
                 "audit_root",
-                "ciphertext_key"
+                "ciphertext_key",
+                "is_under_other_key"
             ],
         "each of the others depends on the session, the time or the keys"
     );
