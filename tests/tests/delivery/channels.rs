@@ -30,8 +30,10 @@ async fn email_without_its_settings_waits_and_says_which() -> Result<()> {
         sidecar.logged(SOON, missing).await?;
         ensure!(sidecar.terminate().await?.success());
         let waiting = acme.notification(secret).await?;
+        // Claimed once more before it was told to stop, it was given back, and waits all the same.
         ensure!(
-            waiting.state == "retry" && waiting.last_error.as_deref() == Some(missing),
+            ["retry", "queued"].contains(&waiting.state.as_str())
+                && waiting.last_error.as_deref() == Some(missing),
             "{waiting:?}"
         );
     }
