@@ -1,12 +1,12 @@
 //! Encrypted fields for SQL: `seal_field`, `open_field`, `try_open_field`, `reseal_field`, `renew_field`,
-//! `blind_index`. Thin: arguments in, `crypto` and `keyring` do the work, results are written straight into the datum that
+//! `blind_index`, `value_hash`. Thin: arguments in, `crypto` and `keyring` do the work, results are written straight into the datum that
 //! PostgreSQL gets. [`seal`], [`open`], [`reseal`] and [`renew`] serve the host's values (`values`) as well.
 
 use zeroize::Zeroizing;
 
 use crate::boundary::{Call, Outcome, bytea, bytea_filled, native_function, text_filled};
 use crate::crypto::aead::{Domain, Envelope, NotAuthentic, OVERHEAD, Place, seal_into};
-use crate::crypto::blind_index;
+use crate::crypto::{KeyBytes, blind_index};
 use crate::errors::Failure;
 use crate::keyring::Purpose;
 use crate::keyring::cache::Material;
@@ -136,13 +136,24 @@ native_function!(reseal_field, |call| reseal(place(call), call, 3));
 
 native_function!(renew_field, |call| renew(place(call), call, 3));
 
-native_function!(blind_index, |call| {
-    let (tenant, label, value) = (call.uuid(0), call.utf8(1), call.text(2));
+/// What `hash` makes of the tenant's index key.
+fn hashed(call: &Call<'_>, hash: impl FnOnce(&KeyBytes) -> [u8; 32]) -> Outcome {
+    let tenant = call.uuid(0);
     let key_id = active_key(tenant, Purpose::Index)?;
     with_key(key_id, tenant, Purpose::Index, |entry| {
         let Material::Index(key) = &entry.material else {
             return Err(WRONG_KIND);
         };
-        bytea(&blind_index::blind_index(key, label, &value))
+        bytea(&hash(key))
     })
+}
+
+native_function!(blind_index, |call| {
+    let (label, value) = (call.utf8(1), call.text(2));
+    hashed(call, |key| blind_index::blind_index(key, label, &value))
+});
+
+native_function!(value_hash, |call| {
+    let (label, value) = (call.utf8(1), call.utf8(2));
+    hashed(call, |key| blind_index::keyed_hash(key, label, value))
 });

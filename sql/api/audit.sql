@@ -91,6 +91,8 @@ left join rotator_internal.audit_leaf as l on l.tenant_id = e.tenant_id and l.ev
 comment on view rotator.audit_log is
     'Every change, append only. Tenant auditors and admins see their tenant, rotator_auditor sees all.';
 comment on column rotator.audit_log.actor is 'Subject of the claims, db: and a login role, or rotator for the engine.';
-comment on column rotator.audit_log.changes is 'Old and new values; for an encrypted field only that it changed.';
+comment on column rotator.audit_log.changes is
+    'Old and new values; of an encrypted field that it changed, and under "encrypted" keyed hashes of both. The values '
+    'themselves: rotator.audit_values.';
 comment on column rotator.audit_log.block_id is 'The block that it is sealed in, of its tenant; null while it is not sealed yet.';
 comment on column rotator.audit_log.transaction_id is 'The transaction that wrote it, on the server that it was written on.';

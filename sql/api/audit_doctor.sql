@@ -69,11 +69,29 @@ begin
               -- before, for each row: update, delete
               and g.tgtype = 27 and g.tgqual is null)
         union all
+        -- Re-encryption writes here, so what it may write is looked at.
+        select format('audit_value has no enabled trigger %s', t.name)
+        from (values
+            ('never_removed', 'refuse_audit_change', 42), -- before, for each statement: delete, truncate
+            ('never_removed_rows', 'refuse_audit_change', 11), -- before, for each row: delete
+            ('only_resealed', 'refuse_value_change', 19) -- before, for each row: update
+        ) as t (name, function, type)
+        where not exists (
+            select
+            from pg_trigger as g
+            where g.tgrelid = 'rotator_internal.audit_value'::regclass
+              and g.tgname = t.name and g.tgenabled = 'A' and g.tgtype = t.type and g.tgqual is null
+              and g.tgfoid = format('rotator_internal.%I()', t.function)::regprocedure)
+        union all
         select format('trigger %I on %s', g.tgname, c.relname)
         from pg_trigger as g
         join pg_class as c on c.oid = g.tgrelid
         where c.relnamespace = 'rotator_internal'::regnamespace and starts_with(c.relname, 'audit_') and not g.tgisinternal
-          and g.tgname <> all (array['append_only', 'append_only_rows'])
+          and g.tgname <> all (
+            case
+                when c.relname = 'audit_value' then array['never_removed', 'never_removed_rows', 'only_resealed']
+                else array['append_only', 'append_only_rows']
+            end)
         union all
         select format('rule %I on %s', r.rulename, c.relname)
         from pg_rewrite as r

@@ -213,6 +213,7 @@ declare
     scope uuid := rotator_internal.audited_tenant(tenant);
     state record := rotator_internal.check_audit_blocks(scope);
     late record := rotator_internal.check_audit_order(scope);
+    stored record := rotator_internal.check_audit_values(scope);
     lost record;
 begin
     select g.tenant_id, g.first_id, g.number into lost
@@ -234,7 +235,8 @@ begin
         (2, late.tenant_id, late.bad_id,
             format('event %s was inserted later: its transaction began after a block that has higher ids or a later date', late.bad_id)),
         (3, lost.tenant_id, lost.first_id,
-            format('block %s was signed and is gone, with its events from %s on', lost.number, lost.first_id))
+            format('block %s was signed and is gone, with its events from %s on', lost.number, lost.first_id)),
+        (4, stored.tenant_id, stored.bad_id, stored.problem)
     ) as p (rank, tenant_id, id, problem)
     left join rotator_internal.tenant as t on t.tenant_id = p.tenant_id
     where p.id is not null
@@ -242,7 +244,8 @@ begin
     limit 1;
     ok := first_bad_id is null;
     if ok then
-        detail := format('%s blocks, %s of them signed', state.blocks, state.signed);
+        detail := format('%s blocks, %s of them signed', state.blocks, state.signed)
+            || case when stored.compared then '' else '; values of encrypted fields not compared: no master key' end;
     end if;
     return next;
 end
@@ -251,4 +254,5 @@ $$;
 comment on function rotator.verify_audit(text) is
     'Verifies the audit log of the tenant; without one of the current tenant, or for rotator_auditor of all. checked events are '
     'as they were sealed; unsealed ones are too young; first_bad_id is the first that was changed, removed or inserted, and '
-    'detail says which. For auditor and admin. What it can''t see, a rewritten log without its signatures, rotator audit verify does.';
+    'detail says which; an event whose stored values (audit_values) aren''t those it has the hashes of counts as changed. For '
+    'auditor and admin. What it can''t see, a rewritten log without its signatures, rotator audit verify does.';

@@ -73,6 +73,7 @@ comment on column rotator.audit_log.action is 'What was done, like secret.rotate
 comment on column rotator.audit_log.entity is 'To what kind of thing.';
 comment on column rotator.audit_log.entity_id is 'To which one.';
 comment on column rotator.audit_log.request_id is 'The X-Request-Id of the request.';
+comment on column rotator.audit_values.tenant_id is 'Whose event it is.';
 
 comment on column rotator.encryption_keys.id is 'Named in the header of each ciphertext.';
 comment on column rotator.encryption_keys.version is 'Counts within the tenant and purpose, from 1.';

@@ -94,6 +94,8 @@ as $$
 declare
     target uuid := rotator_internal.require_role('viewer', 'editor', 'auditor', 'admin');
     owner text := rotator_internal.check_line('owner_id', owner_id, 255);
+    becomes uuid;
+    former uuid;
     made uuid;
 begin
     if owner is null then
@@ -104,15 +106,27 @@ begin
     end if;
     perform rotator_internal.check_address(channel, recipient);
 
+    becomes := rotator_internal.intern_recipient(target, set_contact.channel, recipient);
     insert into rotator_internal.contact as c (tenant_id, owner_id, channel, recipient_id)
-    values (target, owner, set_contact.channel, rotator_internal.intern_recipient(target, set_contact.channel, recipient))
-    on conflict on constraint contact_pkey do update
-    set recipient_id = excluded.recipient_id
+    values (target, owner, set_contact.channel, becomes)
+    on conflict on constraint contact_pkey do nothing
     returning c.id into made;
+    if made is null then
+        select c.id, c.recipient_id into strict made, former
+        from rotator_internal.contact as c
+        where c.tenant_id = target and c.owner_id = owner and c.channel = set_contact.channel
+        for no key update;
+        update rotator_internal.contact as c
+        set recipient_id = becomes
+        where c.tenant_id = target and c.owner_id = owner and c.channel = set_contact.channel;
+    end if;
 
-    perform rotator_internal.record_event(
+    perform rotator_internal.record_event_with_values(
         target, 'contact.set', 'contact', made::text,
-        jsonb_build_object('owner_id', owner, 'channel', channel, 'recipient', 'changed'));
+        jsonb_build_object('owner_id', owner, 'channel', channel, 'recipient', 'changed'),
+        jsonb_build_object('recipient', jsonb_strip_nulls(jsonb_build_object(
+            'old', rotator_internal.recipient_of(target, former),
+            'new', recipient, 'channel', channel))));
     return made;
 end
 $$;

@@ -95,6 +95,9 @@ grant select on all tables in schema rotator to rotator_engine;
 revoke update, delete, truncate
     on rotator_internal.audit_event, rotator_internal.audit_block, rotator_internal.audit_leaf, rotator_internal.audit_signature
     from rotator_owner, rotator_engine;
+-- Its ciphertexts re-encryption rewrites, and nothing else.
+revoke update, delete, truncate on rotator_internal.audit_value from rotator_owner, rotator_engine;
+grant update (changed) on rotator_internal.audit_value to rotator_engine;
 revoke insert on rotator_internal.audit_block, rotator_internal.audit_leaf, rotator_internal.audit_signature from rotator_owner;
 revoke all on rotator_internal.audit_seal_state from rotator_owner;
 
@@ -108,12 +111,12 @@ to public;
 -- Members of a tenant. Views are security_invoker, so reading them takes the columns below them as well.
 grant select, insert, update, delete on rotator.secrets to rotator_user;
 grant select on
-    rotator.alerts, rotator.audit_blocks, rotator.audit_leaves, rotator.audit_log, rotator.contacts, rotator.encryption_keys, rotator.notification_policies,
+    rotator.alerts, rotator.audit_blocks, rotator.audit_leaves, rotator.audit_log, rotator.audit_values, rotator.contacts, rotator.encryption_keys, rotator.notification_policies,
     rotator.notifications, rotator.overview, rotator.key_rotations, rotator.key_schedules
 to rotator_user;
 grant select on
     rotator_internal.alert, rotator_internal.audit_block, rotator_internal.audit_event, rotator_internal.audit_leaf,
-    rotator_internal.audit_signature, rotator_internal.contact, rotator_internal.notification,
+    rotator_internal.audit_signature, rotator_internal.audit_value, rotator_internal.contact, rotator_internal.notification,
     rotator_internal.notification_policy, rotator_internal.recipient, rotator_internal.rotation, rotator_internal.secret
 to rotator_user;
 grant select (tenant_id, time_zone) on rotator_internal.tenant to rotator_user;
@@ -124,7 +127,7 @@ grant select on
 to rotator_user;
 grant execute on function
     rotator_internal.open_field(uuid, text, uuid, bytea), rotator_internal.recipient_hint(text, text),
-    rotator_internal.rows_using_key(uuid, bigint)
+    rotator_internal.rows_using_key(uuid, bigint), rotator_internal.event_row(bigint)
 to rotator_user;
 grant execute on function
     rotator.allow_value(text, text, text),

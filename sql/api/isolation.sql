@@ -44,8 +44,11 @@ begin
                 'create policy read_as_auditor on rotator_internal.%I for select to rotator_user '
                 'using (tenant_id = (select rotator.current_tenant()) '
                 'and (select rotator.current_member_role()) in (''auditor'', ''admin''))', relation);
-            execute pg_catalog.format(
-                'create policy read_all on rotator_internal.%I for select to rotator_auditor using (true)', relation);
+            -- Who reads every tenant's log reads that a field changed, not what to.
+            if relation operator(pg_catalog.<>) 'audit_value' then
+                execute pg_catalog.format(
+                    'create policy read_all on rotator_internal.%I for select to rotator_auditor using (true)', relation);
+            end if;
             continue;
         end if;
 

@@ -50,6 +50,11 @@ begin
             from rotator_internal.recipient as r
             where r.tenant_id = rows_using_key.tenant
                 and rotator_internal.ciphertext_key(r.address) = rows_using_key.key_id)
+        + (
+            select count(*)
+            from rotator_internal.audit_value as v
+            where v.tenant_id = rows_using_key.tenant
+                and rotator_internal.ciphertext_key(v.changed) = rows_using_key.key_id)
     into counted;
     for host_column in
         select c.* from rotator_internal.columns_of(tenant) as c

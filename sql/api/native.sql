@@ -109,6 +109,10 @@ create or replace function rotator_internal.blind_index(tenant uuid, label text,
   language c stable strict parallel restricted
   as 'MODULE_PATHNAME', 'blind_index_wrapper';
 
+create or replace function rotator_internal.value_hash(tenant uuid, label text, value text) returns bytea
+  language c stable strict parallel restricted
+  as 'MODULE_PATHNAME', 'value_hash_wrapper';
+
 create or replace function rotator_internal.make_key(tenant uuid, key_id bigint, purpose text,
     out wrapped_key bytea, out master_key_id text, out check_value bytea) returns record
   language c volatile strict parallel unsafe
@@ -243,6 +247,8 @@ comment on function rotator_internal.forget_active_keys() is
     'A trigger: keys changed, so which one is active is asked anew in this transaction too.';
 comment on function rotator_internal.blind_index(uuid, text, text) is
     'A keyed hash of the normalised value: equal values are found without being decrypted.';
+comment on function rotator_internal.value_hash(uuid, text, text) is
+    'A keyed hash of the value as it is, letter by letter: commits to it, and tells nothing else of it.';
 comment on function rotator_internal.make_key(uuid, bigint, text) is 'A fresh key, wrapped by the first master key.';
 comment on function rotator_internal.rewrap_key(uuid, bigint, text, bytea, text, bytea) is
     'The same key under the first of the master keys that load_master_keys() found; RT010 when none of them opens it.';

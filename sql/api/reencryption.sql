@@ -160,7 +160,7 @@ begin
         insert into rotator_internal.reencryption (tenant_id, rotation_id, place, column_id)
         select r.tenant_id, r.id, n.place, n.column_id
         from (
-            values ('secret', null::uuid), ('recipient', null)
+            values ('secret', null::uuid), ('recipient', null), ('audit_value', null)
             union all
             select format('%I.%I.%I', c.schema_name, c.table_name, c.column_name), c.id
             from rotator_internal.columns_of(r.tenant_id) as c

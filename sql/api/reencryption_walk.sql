@@ -31,9 +31,14 @@ begin
         string_agg(format('rotator_internal.is_under_other_key(t.%I, $2)', c.name), ' or '),
         string_agg(format('t.%I as old_%s', c.name, c.n), ', '),
         string_agg(format(
-            '%s($1, %L, h.row_key%s, h.old_%s) as new_%s',
+            '%s($1, %L, %s, h.old_%s) as new_%s',
             case when is_own then 'rotator_internal.reseal_field' else 'rotator_internal.reseal_value' end,
-            c.label, case when is_own then '' else '::text' end, c.n, c.n), ', '),
+            c.label,
+            case
+                when not is_own then 'h.row_key::text'
+                when key_type = 'bigint' then 'rotator_internal.event_row(h.row_key)'
+                else 'h.row_key'
+            end, c.n, c.n), ', '),
         string_agg(format('(r.new_%1$s is not null or r.old_%1$s is null)', c.n), ' and '),
         string_agg(format('array_agg(f.new_%1$s) as new_%1$s', c.n), ', ')
     into stale, kept, resealed, opens, gathered
@@ -128,9 +133,15 @@ begin
     select
         string_agg(format('rotator_internal.is_under_other_key(t.%I, $2)', c.name), ' or '),
         string_agg(format(
-            '%1$I = rotator_internal.%2$s($1, %3$L, t.%4$I%5$s, t.%1$I)', c.name,
+            '%1$I = rotator_internal.%2$s($1, %3$L, %4$s, t.%1$I)', c.name,
             case when is_own then 'renew_field' when key_type = 'uuid' then 'renew_uuid_value' else 'renew_value' end,
-            c.label, key_column, case when is_own or key_type = 'uuid' then '' else '::text' end), ', ')
+            c.label,
+            format(
+                case
+                    when is_own and key_type = 'bigint' then 'rotator_internal.event_row(t.%I)'
+                    when is_own or key_type = 'uuid' then 't.%I'
+                    else 't.%I::text'
+                end, key_column)), ', ')
     into stale, assigned
     from unnest(column_names, labels) as c (name, label);
 
@@ -189,20 +200,26 @@ declare
     w rotator_internal.walked;
     found_rows record;
     relation constant text := 'rotator_internal.' || place;
-    names constant text[] := case place when 'secret' then array['name', 'provider_ref', 'purpose'] else array['address'] end;
+    key_column constant text := case place when 'audit_value' then 'event_id' else 'id' end;
+    key_type constant text := case place when 'audit_value' then 'bigint' else 'uuid' end;
+    names constant text[] := case place
+        when 'secret' then array['name', 'provider_ref', 'purpose']
+        when 'audit_value' then array['changed']
+        else array['address']
+    end;
     labels constant text[] := array(select place || '.' || n from unnest(names) as n);
 begin
     -- In the first pass every row is to be written, and mostly nobody has locked any.
     if max_rows in (0, reach) then
         w := rotator_internal.sweep(
-            relation, 'id', 'uuid', 't.tenant_id = $1', names, labels, true, tenant, active_key, after,
+            relation, key_column, key_type, 't.tenant_id = $1', names, labels, true, tenant, active_key, after,
             reach, max_rows);
         if w.is_end is not null then
             return w;
         end if;
     end if;
     execute rotator_internal.walk_statement(
-        relation, 'id', 'uuid', 't.tenant_id = $1', names, labels, true, false, after is null)
+        relation, key_column, key_type, 't.tenant_id = $1', names, labels, true, false, after is null)
     into found_rows
     using tenant, active_key, after, reach, max_rows;
 
@@ -212,6 +229,12 @@ begin
         set name = f.name, provider_ref = f.provider_ref, purpose = f.purpose
         from unnest(found_rows.places, found_rows.new_1, found_rows.new_2, found_rows.new_3) as f (place, name, provider_ref, purpose)
         where s.ctid = f.place;
+        get diagnostics w.done = row_count;
+    elsif place = 'audit_value' and found_rows.places is not null then
+        update rotator_internal.audit_value as v
+        set changed = f.changed
+        from unnest(found_rows.places, found_rows.new_1) as f (place, changed)
+        where v.ctid = f.place;
         get diagnostics w.done = row_count;
     elsif found_rows.places is not null then
         update rotator_internal.recipient as r
@@ -232,4 +255,4 @@ end
 $$;
 
 comment on function rotator_internal.walk_own(text, uuid, bigint, text, integer, integer) is
-    'A step in one of our tables with ciphertexts: secret or recipient.';
+    'A step in one of our tables with ciphertexts: secret, recipient or audit_value.';

@@ -203,10 +203,29 @@ begin
         cross join lateral rotator_internal.upcoming_by(leads, w.expiry_date, w.rotation_interval, zone) as u
         where u.next_event_at is not null
     ),
+    numbered as materialized (
+        select w.*, rotator_internal.next_event_id() as event_id, h.hidden
+        from written as w
+        join rows from (unnest(given), unnest(fresh)) as g (
+            name, provider_type, provider_ref, purpose, environment, priority, labels, owner_id, secondary_owner_id,
+            team_lead_id, expiry_date, rotation_interval, external_id, id) on g.id = w.id
+        cross join lateral (
+            select jsonb_strip_nulls(jsonb_build_object(
+                'name', jsonb_build_object('new', g.name),
+                'provider_ref', case when g.provider_ref is not null then jsonb_build_object('new', g.provider_ref) end,
+                'purpose', case when g.purpose is not null then jsonb_build_object('new', g.purpose) end)) as hidden
+        ) as h
+    ),
+    kept as (
+        insert into rotator_internal.audit_value (tenant_id, event_id, changed)
+        select tenant, w.event_id, rotator_internal.seal_field(
+            tenant, 'audit_value.changed', rotator_internal.event_row(w.event_id), w.hidden::text)
+        from numbered as w
+    ),
     recorded as (
-        insert into rotator_internal.audit_event (tenant_id, actor, source, action, entity, entity_id, changes, request_id)
+        insert into rotator_internal.audit_event (tenant_id, id, actor, source, action, entity, entity_id, changes, request_id)
         select
-            tenant, me, rotator_internal.current_source(), 'secret.registered', 'secret', w.id::text,
+            tenant, w.event_id, me, rotator_internal.current_source(), 'secret.registered', 'secret', w.id::text,
             jsonb_strip_nulls(jsonb_build_object(
                 'name', 'set',
                 'provider_ref', case when w.provider_ref is not null then 'set' end,
@@ -214,9 +233,18 @@ begin
                 'provider_type', w.provider_type, 'environment', w.environment, 'priority', w.priority,
                 'labels', w.labels, 'owner_id', w.owner_id, 'secondary_owner_id', w.secondary_owner_id,
                 'team_lead_id', w.team_lead_id, 'expiry_date', w.expiry_date,
-                'rotation_interval', w.rotation_interval, 'external_id', w.external_id)),
+                'rotation_interval', w.rotation_interval, 'external_id', w.external_id,
+                'encrypted', jsonb_build_object(
+                    'name', jsonb_build_object('new', encode(rotator_internal.value_hash(
+                        tenant, 'audit_value.name', w.hidden #>> '{name,new}'), 'hex')),
+                    'provider_ref', case when w.provider_ref is not null then
+                        jsonb_build_object('new', encode(rotator_internal.value_hash(
+                            tenant, 'audit_value.provider_ref', w.hidden #>> '{provider_ref,new}'), 'hex')) end,
+                    'purpose', case when w.purpose is not null then
+                        jsonb_build_object('new', encode(rotator_internal.value_hash(
+                            tenant, 'audit_value.purpose', w.hidden #>> '{purpose,new}'), 'hex')) end))),
             rotator_internal.current_request_id()
-        from written as w
+        from numbered as w
     )
     select array_agg(w.id order by w.id) into made
     from written as w;
@@ -284,6 +312,8 @@ declare
     becomes jsonb;
     changed text[];
     dates_moved boolean;
+    shown jsonb;
+    hidden jsonb;
 begin
     perform rotator_internal.refuse_retired(locked);
     f := rotator_internal.check_fields(new_fields, rotator_internal.zone_of(tenant), old_fields);
@@ -345,15 +375,21 @@ begin
         end if;
     end if;
 
-    perform rotator_internal.record_event(
-        tenant, 'secret.updated', 'secret', secret::text,
-        (select jsonb_object_agg(
-            k.key,
-            case
-                when k.key in ('name', 'provider_ref', 'purpose') then '"changed"'::jsonb
-                else jsonb_build_object('old', was -> k.key, 'new', becomes -> k.key)
-            end)
-         from unnest(changed) as k (key)));
+    select
+        jsonb_object_agg(k.key, case when k.is_hidden then '"changed"'::jsonb else k.both end),
+        jsonb_object_agg(k.key, jsonb_strip_nulls(k.both)) filter (where k.is_hidden)
+    into shown, hidden
+    from (
+        select c.key, c.key in ('name', 'provider_ref', 'purpose') as is_hidden,
+            jsonb_build_object('old', was -> c.key, 'new', becomes -> c.key) as both
+        from unnest(changed) as c (key)
+    ) as k;
+    if hidden is null then
+        perform rotator_internal.record_event(tenant, 'secret.updated', 'secret', secret::text, shown);
+    else
+        perform rotator_internal.record_event_with_values(
+            tenant, 'secret.updated', 'secret', secret::text, shown, hidden);
+    end if;
     return true;
 end
 $$;

@@ -65,8 +65,9 @@ begin
         rotator_internal.intern_recipient(target, test_notification.channel, recipient), rotator.current_actor())
     returning id into queued;
 
-    perform rotator_internal.record_event(
-        target, 'notification.test', 'notification', queued::text, jsonb_build_object('channel', channel));
+    perform rotator_internal.record_event_with_values(
+        target, 'notification.test', 'notification', queued::text, jsonb_build_object('channel', channel),
+        jsonb_build_object('recipient', jsonb_build_object('new', recipient, 'channel', channel)));
     return queued;
 end
 $$;

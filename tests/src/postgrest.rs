@@ -1,5 +1,34 @@
-//! What PostgREST makes of an error, for tests that speak to the database as it does: it has no package here.
-//! Its own table is at <https://docs.postgrest.org/en/stable/references/errors.html>.
+//! PostgREST's part, for tests that speak to the database as it does, since it has no package here: how a request begins,
+//! how a value is written, and what it makes of an error (<https://docs.postgrest.org/en/stable/references/errors.html>).
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use tokio_postgres::Client;
+
+/// Begins a request's transaction: the role that the claims name, and the claims, local to it. A GET reads only.
+pub async fn begin(session: &Client, claims: &Value, reads: bool) -> Result<()> {
+    let role = claims["role"].as_str().context("the claims name a role")?;
+    let mode = if reads { "read only" } else { "read write" };
+    session
+        .batch_execute(&format!("begin {mode}; set local role {role}"))
+        .await?;
+    session
+        .execute(
+            "select set_config('request.jwt.claims', $1, true)",
+            &[&claims.to_string()],
+        )
+        .await?;
+    Ok(())
+}
+
+/// A value without a type, so that the column or argument gives it one.
+pub fn literal(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::String(text) => format!("'{}'", text.replace('\'', "''")),
+        other => format!("'{}'", other.to_string().replace('\'', "''")),
+    }
+}
 
 /// The HTTP status of an answer to a logged-in caller, by the error's SQLSTATE.
 pub fn status(sqlstate: &str) -> u16 {

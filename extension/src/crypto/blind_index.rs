@@ -28,13 +28,18 @@ pub fn normalise(value: &str) -> Zeroizing<String> {
 
 /// The index of `value` in the column called `label`.
 pub fn blind_index(index_key: &KeyBytes, label: &[u8], value: &str) -> [u8; 32] {
+    keyed_hash(index_key, label, normalise(value).as_bytes())
+}
+
+/// The same of the very bytes, for what commits to a value and must tell `Stripe` from `stripe`. With a label of its own.
+pub fn keyed_hash(index_key: &KeyBytes, label: &[u8], value: &[u8]) -> [u8; 32] {
     let mut column_key = Zeroizing::new([0; 32]);
     Hkdf::<Sha256>::new(None, index_key.expose())
         .expand(label, &mut column_key[..])
         .expect("32 bytes are below HKDF's limit of 255 * 32");
     let mut mac =
         Hmac::<Sha256>::new_from_slice(&column_key[..]).expect("HMAC takes keys of any length");
-    mac.update(normalise(value).as_bytes());
+    mac.update(value);
     mac.finalize().into_bytes().into()
 }
 

@@ -124,11 +124,7 @@ fn in_connection_string(bytes: &[u8], position: usize, line: &mut Line) -> Optio
                 .is_some_and(|begin| begin.eq_ignore_ascii_case(name))
         })?;
     let value = blanks(&rest[name.len()..]).strip_prefix(b"=")?;
-    let value = blanks(value);
-    let value = value
-        .strip_prefix(b"\"")
-        .or(value.strip_prefix(b"'"))
-        .unwrap_or(value);
+    let value = unquoted(blanks(value));
     let length = value
         .iter()
         .take(128)
@@ -335,6 +331,14 @@ fn aws_secret(rest: &[u8]) -> Option<&'static str> {
     .iter()
     .all(|test| value.iter().any(test));
     (length == 40 && is_mixed).then_some("aws-secret-key")
+}
+
+/// Without the quote in front, if there is one.
+pub fn unquoted(rest: &[u8]) -> &[u8] {
+    match rest {
+        [b'"' | b'\'', rest @ ..] => rest,
+        rest => rest,
+    }
 }
 
 /// Without the blanks in front, of which at most 16 are looked at.

@@ -1,6 +1,6 @@
 //! Logins as programs send them: HTTP's basic and bearer schemes, a Docker configuration, the command line of curl.
 
-use super::credentials::{blanks, is_placeholder};
+use super::credentials::{blanks, is_placeholder, unquoted};
 use super::encoded::{decode, is_base64, is_text};
 use super::shape::looks_random;
 use super::steps;
@@ -75,11 +75,7 @@ pub fn curl(bytes: &[u8], position: usize) -> Option<&'static str> {
     let value = rest
         .strip_prefix(b"-u ")
         .or(rest.strip_prefix(b"--user "))?;
-    let value = blanks(value);
-    let value = value
-        .strip_prefix(b"\"")
-        .or(value.strip_prefix(b"'"))
-        .unwrap_or(value);
+    let value = unquoted(blanks(value));
     let length = value
         .iter()
         .take(128)

@@ -221,6 +221,7 @@ async fn no_member_ever_sees_an_address() -> Result<()> {
         "notification_policies",
         "notifications",
         "audit_log",
+        "audit_values",
         "alerts",
         "secrets",
     ] {

@@ -49,6 +49,7 @@ const VIEWS: &[(&str, &str)] = &[
     ("notification_policies", "id, secret_id, lead_time_days, channel, recipient_hint"),
     ("encryption_keys", "id, version, tenant_id, purpose, status, active, created_at, activated_at, retired_at, destroyed_at"),
     ("audit_log", "id, tenant_id, occurred_at, actor, source, action, entity, entity_id, changes, request_id"),
+    ("audit_values", "tenant_id, event_id, field, old_value, new_value"),
 ];
 
 #[tokio::test]

@@ -1,28 +1,12 @@
 //! The doctor: each check turns when what it checks turns, and says what to do.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use rotator_tests::doctor::check;
 use rotator_tests::{Cluster, Options, TestDb, refused, scalar};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tokio_postgres::Client;
 
 use crate::seed::Acme;
-
-async fn check(session: &Client, name: &str) -> Result<(bool, String)> {
-    let row = session
-        .query_opt(
-            "select ok, detail, fix from rotator.doctor() where check_name = $1",
-            &[&name],
-        )
-        .await?
-        .with_context(|| format!("no check {name}"))?;
-    let fix: Option<String> = row.get(2);
-    ensure!(
-        row.get::<_, bool>(0) || fix.is_some_and(|fix| !fix.is_empty()),
-        "{name} doesn't say what to do"
-    );
-    Ok((row.get(0), row.get(1)))
-}
 
 #[tokio::test]
 async fn a_well_kept_server_has_little_to_mend() -> Result<()> {

@@ -36,7 +36,7 @@ async fn there_is_a_way_back_at_any_point_until_the_old_key_is_retired() -> Resu
         .await?;
         ensure!(written == 1, "{steps} steps: version {written} is active");
         reencrypt_all(&acme.operator, 8).await?;
-        ensure!(versions(&acme).await? == json!({"1": 32}), "{steps} steps");
+        ensure!(versions(&acme).await? == json!({"1": 64}), "{steps} steps");
         ensure!(shown(&acme).await? == before, "{steps} steps");
         let status = run(&acme, rotation).await?["status"].clone();
         ensure!(status == "rolled_back", "{steps} steps: {status}");

@@ -55,12 +55,14 @@ async fn it_is_queued_with_its_audit_event_and_belongs_to_no_secret() -> Result<
     );
     let audited = rows(
         &acme.operator,
-        "select entity, entity_id, changes from rotator.audit_log where action = 'notification.test'",
+        "select e.entity, e.entity_id, e.changes - 'encrypted' as changes, v.new_value
+         from rotator.audit_log as e join rotator.audit_values as v on v.event_id = e.id where e.action = 'notification.test'",
     )
     .await?;
     assert_eq!(
         audited,
-        json!([{"entity": "notification", "entity_id": id.to_string(), "changes": {"channel": "email"}}])
+        json!([{"entity": "notification", "entity_id": id.to_string(), "changes": {"channel": "email"},
+                "new_value": "…@acme.example"}])
     );
     Ok(())
 }

@@ -22,7 +22,7 @@ async fn version(acme: &Acme, version: i32) -> Result<String> {
 
 #[tokio::test]
 async fn status_shows_uses_and_rows_and_how_far_rotations_are() -> Result<()> {
-    let acme = rotated(25).await?;
+    let acme = rotated(26).await?;
     acme.db.tenant("globex").await?;
     let viewer = acme.db.member("acme", "viewer").await?;
     let table = keys(&acme, &viewer, &["status"])?.ok().await?;
@@ -37,10 +37,10 @@ async fn status_shows_uses_and_rows_and_how_far_rotations_are() -> Result<()> {
         "{table}"
     );
     ensure!(
-        lines[1][..3] == ["data", "1", "decrypt_only"] && lines[1][4] == "25",
+        lines[1][..3] == ["data", "1", "decrypt_only"] && lines[1][4] == "26",
         "{table}"
     );
-    ensure!(lines[1][5].parse::<i64>()? >= 25, "{table}");
+    ensure!(lines[1][5].parse::<i64>()? >= 26, "{table}");
     ensure!(
         lines
             .iter()
@@ -74,7 +74,7 @@ async fn status_shows_uses_and_rows_and_how_far_rotations_are() -> Result<()> {
     let rotations: Value = serde_json::from_str(&json)?;
     let one = &rotations[0];
     ensure!(
-        one["status"] == "completed" && one["total"] == 25 && one["done"] == 25,
+        one["status"] == "completed" && one["total"] == 26 && one["done"] == 26,
         "{one}"
     );
     ensure!(
@@ -110,7 +110,7 @@ async fn status_shows_uses_and_rows_and_how_far_rotations_are() -> Result<()> {
         .await?;
     let quick: Value = serde_json::from_str(&quick)?;
     ensure!(
-        quick[0]["row_count"].is_null() && quick[0]["uses"].as_i64() >= Some(25),
+        quick[0]["row_count"].is_null() && quick[0]["uses"].as_i64() >= Some(26),
         "{quick}"
     );
     Ok(())

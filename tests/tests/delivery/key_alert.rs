@@ -82,8 +82,8 @@ async fn each_channel_says_what_failed_where_and_what_to_do() -> Result<()> {
     let hook = hooks.received(1, SOON).await?.remove(0).json()?;
     let printed = outbox.received(1).await?.remove(0);
 
-    // Five recipients and two secrets.
-    let subject = "Key rotation of acme failed: 1 of 7 rows could not be re-encrypted";
+    // Five recipients and two secrets, and what the audit log keeps of each.
+    let subject = "Key rotation of acme failed: 1 of 14 rows could not be re-encrypted";
     let section = text(&posted["blocks"][0]["text"]["text"]);
     let lead = format!(":rotating_light: *{subject}*\nKey version 1 to 2: ");
     ensure!(section.starts_with(&lead), "{posted:#}");
@@ -119,7 +119,7 @@ async fn each_channel_says_what_failed_where_and_what_to_do() -> Result<()> {
     let row = &data["rotation"];
     assert_eq!(
         (&row["id"], &row["total"], &row["done"], &row["failed"]),
-        (&json!(rotation), &json!(7), &json!(6), &json!(1))
+        (&json!(rotation), &json!(14), &json!(13), &json!(1))
     );
 
     assert_eq!(

@@ -19,7 +19,7 @@ async fn the_guide_to_the_audit_log_works_as_written() -> Result<()> {
     let folder = Scratch::new("audit-guide")?;
     db.admin
         .batch_execute(
-            "create role auditor login in role rotator_auditor;
+            "create role auditor login in role rotator_auditor, rotator_user;
              select rotator.create_tenant('acme', 'Acme GmbH');
              select rotator.add_member('db:auditor', 'auditor', 'acme');
              select rotator.use_tenant('acme');
@@ -52,6 +52,6 @@ async fn the_guide_to_the_audit_log_works_as_written() -> Result<()> {
     let mut example = Example::new(db);
     example.folder = folder.path().to_owned();
     let ran = example.follow_all(&page("docs/audit.md")?.blocks()).await?;
-    ensure!(ran == 4, "{ran} blocks have a marker");
+    ensure!(ran == 5, "{ran} blocks have a marker");
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! `/rpc/`, no more.
 
 use anyhow::{Context, Result, bail};
+use rotator_tests::postgrest::{self, literal};
 use rotator_tests::{TestDb, scalar};
 use serde_json::{Map, Value};
 use tokio_postgres::Client;
@@ -21,21 +22,7 @@ pub async fn answer(db: &TestDb, claims: &Value, request: &str) -> Result<String
         body => serde_json::from_str(body).context("the body is a JSON object")?,
     };
     let session = db.cluster.connect("authenticator", &db.name).await?;
-    let mode = if method == "GET" {
-        "read only"
-    } else {
-        "read write"
-    };
-    let role = claims["role"].as_str().context("the claims name a role")?;
-    session
-        .batch_execute(&format!("begin {mode}; set local role {role}"))
-        .await?;
-    session
-        .execute(
-            "select set_config('request.jwt.claims', $1, true)",
-            &[&claims.to_string()],
-        )
-        .await?;
+    postgrest::begin(&session, claims, method == "GET").await?;
     let schema = head
         .lines()
         .find_map(|line| line.split_once("-Profile: "))
@@ -120,13 +107,4 @@ async fn statement(
 
 fn view(path: &str) -> Result<&str> {
     path.strip_prefix('/').context("a path begins with /")
-}
-
-/// Without a type, so that the column or argument gives it one.
-fn literal(value: &Value) -> String {
-    match value {
-        Value::Null => "null".to_owned(),
-        Value::String(text) => format!("'{}'", text.replace('\'', "''")),
-        other => format!("'{}'", other.to_string().replace('\'', "''")),
-    }
 }

@@ -3,7 +3,8 @@
 //! need a PostgREST, which has no package here.
 
 use anyhow::{Context, Result, bail, ensure};
-use rotator_tests::{TestDb, postgrest};
+use rotator_tests::TestDb;
+use rotator_tests::postgrest::{self, literal};
 use serde_json::{Map, Value};
 use tokio_postgres::SimpleQueryMessage;
 
@@ -16,19 +17,7 @@ pub async fn call(
     let chain = chain(line).with_context(|| line.to_owned())?;
     let (statement, reads) = statement(&chain).with_context(|| line.to_owned())?;
     let session = db.cluster.connect("authenticator", &db.name).await?;
-    let role = claims["role"].as_str().context("the claims name a role")?;
-    session
-        .batch_execute(&format!(
-            "begin {}; set local role {role}",
-            if reads { "read only" } else { "" }
-        ))
-        .await?;
-    session
-        .execute(
-            "select set_config('request.jwt.claims', $1, true)",
-            &[&claims.to_string()],
-        )
-        .await?;
+    postgrest::begin(&session, claims, reads).await?;
     let answer = session.simple_query(&statement).await;
     match answer {
         Ok(messages) => {
@@ -152,15 +141,6 @@ impl Reader<'_> {
                 Ok(serde_json::from_str(word)?)
             }
         }
-    }
-}
-
-/// Without a type, so that the column or argument gives it one.
-fn literal(value: &Value) -> String {
-    match value {
-        Value::Null => "null".to_owned(),
-        Value::String(text) => format!("'{}'", text.replace('\'', "''")),
-        other => format!("'{}'", other.to_string().replace('\'', "''")),
     }
 }
 

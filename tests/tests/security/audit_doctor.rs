@@ -1,26 +1,11 @@
 //! The doctor on the audit log: events that nobody seals, blocks that nobody signs, and triggers that were weakened.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use rotator_tests::TestDb;
-use tokio_postgres::Client;
+use rotator_tests::doctor::check;
 
 use crate::fixture::text;
 use crate::sealed::{events, seal_all};
-
-async fn check(session: &Client, name: &str) -> Result<(bool, String)> {
-    let row = session
-        .query_opt(
-            "select ok, detail, fix from rotator.doctor() where check_name = $1",
-            &[&name],
-        )
-        .await?
-        .with_context(|| format!("no check {name}"))?;
-    ensure!(
-        !row.get::<_, String>(2).is_empty(),
-        "{name} doesn't say what to do"
-    );
-    Ok((row.get(0), row.get(1)))
-}
 
 /// What happened happened so much earlier.
 async fn age(db: &TestDb, table: &str, column: &str, by: &str) -> Result<()> {

@@ -14,13 +14,13 @@ const DONE_BY_PEOPLE: &[(&str, &str, &str, &[&str])] = &[
         "secret.registered",
         "select rotator.register_secret('one', rotation_interval => '1 day', purpose => 'p', labels => '{\"a\": \"b\"}')",
         "secret",
-        &["name", "owner_id", "purpose", "labels", "rotation_interval"],
+        &["name", "owner_id", "purpose", "labels", "rotation_interval", "encrypted"],
     ),
     (
         "secret.updated",
         "update rotator.secrets set name = 'due', environment = 'prod', priority = 'P1' where external_id = 'due'",
         "secret",
-        &["name", "environment", "priority"],
+        &["name", "environment", "priority", "encrypted"],
     ),
     (
         "secret.rotated",
@@ -44,13 +44,13 @@ const DONE_BY_PEOPLE: &[(&str, &str, &str, &[&str])] = &[
         "contact.set",
         "select rotator.set_contact('ann', 'email', 'ann@acme.example')",
         "contact",
-        &["owner_id", "channel", "recipient"],
+        &["owner_id", "channel", "recipient", "encrypted"],
     ),
     (
         "policy.added",
         "select rotator.add_notification_policy(30, 'email', 'all@acme.example')",
         "notification_policy",
-        &["lead_time_days", "channel", "recipient"],
+        &["lead_time_days", "channel", "recipient", "encrypted"],
     ),
     (
         "policy.removed",
@@ -74,7 +74,7 @@ const DONE_BY_PEOPLE: &[(&str, &str, &str, &[&str])] = &[
         "notification.test",
         "select rotator.test_notification('email', 'ann@acme.example')",
         "notification",
-        &["channel"],
+        &["channel", "encrypted"],
     ),
     (
         "key.rotated",
@@ -172,6 +172,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
 
 /// Names in functions that look like actions and are none: labels of fields, settings, and beginnings of actions.
 const NO_ACTIONS: &[&str] = &[
+    "audit_value.changed",
+    "audit_value.name",
+    "audit_value.provider_ref",
+    "audit_value.purpose",
     "notification.retry",
     "recipient.address",
     "request.headers",

@@ -109,7 +109,7 @@ pub async fn rows(admin: &Client) -> Result<BTreeMap<String, Vec<String>>> {
     Ok(relations)
 }
 
-/// Names, references and purposes through the view, addresses, and the host's own column, tenant by tenant.
+/// Names, references and purposes through the view, addresses, what the audit log knows of them, and the host's own column, tenant by tenant.
 async fn plaintexts(admin: &Client) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for slug in texts(
@@ -127,6 +127,8 @@ async fn plaintexts(admin: &Client) -> Result<Vec<String>> {
                      select concat_ws('|', s.id, s.name, s.provider_ref, s.purpose) from rotator.secrets as s order by s.id;
                      select rotator_internal.open_field(r.tenant_id, 'recipient.address', r.id, r.address)
                      from rotator_internal.recipient as r where r.tenant_id = rotator.current_tenant() order by r.id;
+                     select concat_ws('|', v.event_id, v.field, v.old_value, v.new_value) from rotator.audit_values as v
+                     order by v.event_id, v.field;
                      select rotator.decrypt(v.sealed, 'vault.sealed', v.id::text) from app.vault as v
                      where v.tenant = '{slug}' order by v.id;
                      commit"

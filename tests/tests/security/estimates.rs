@@ -156,6 +156,8 @@ async fn estimates_tell_nothing_of_another_tenant() -> Result<()> {
         ),
         ("audit_log", "id < $", "400", "1"),
         ("audit_log", "entity_id = '$'", &a_secret, nobody),
+        ("audit_values", "event_id = $", "3", "400000"),
+        ("audit_values", "new_value = '$'", "acme-due", "nobody"),
         ("encryption_keys", "tenant_id = '$'", &acme, nobody),
         ("key_rotations", "tenant_id = '$'", &acme, nobody),
         ("notifications", "secret_id = '$'", &a_secret, nobody),

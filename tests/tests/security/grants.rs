@@ -34,6 +34,8 @@ const ALLOWED: &[&str] = &[
     "rotator_user SELECT: rotator.audit_blocks rotator.audit_leaves rotator_internal.audit_block rotator_internal.audit_leaf rotator_internal.audit_signature",
     "rotator_auditor SELECT: rotator.audit_blocks rotator.audit_leaves rotator_internal.audit_block rotator_internal.audit_leaf rotator_internal.audit_signature",
     "rotator_user EXECUTE: rotator.verify_audit()",
+    "rotator_user SELECT: rotator.audit_values rotator_internal.audit_value",
+    "rotator_user EXECUTE: rotator_internal.event_row()",
     "rotator_auditor EXECUTE: rotator.verify_audit()",
     "rotator_admin EXECUTE: rotator.record_schedule()",
     "rotator_sidecar EXECUTE: rotator.unsigned_audit_blocks() rotator.record_audit_signature() rotator.record_link_refusal()",
@@ -190,9 +192,15 @@ async fn even_the_owners_only_append_to_the_audit_log() -> Result<()> {
     // MAINTAIN, from PostgreSQL 17: vacuum, analyze, reindex; none changes a row.
     let wide = texts(&db.admin, "select concat_ws(' ', r.rolname, a.privilege_type) from pg_class c
         cross join lateral aclexplode(c.relacl) a join pg_roles r on r.oid = a.grantee
-        where c.oid in ('rotator_internal.audit_event'::regclass, 'rotator_internal.audit_block'::regclass, 'rotator_internal.audit_leaf'::regclass, 'rotator_internal.audit_signature'::regclass)
+        where c.oid in ('rotator_internal.audit_event'::regclass, 'rotator_internal.audit_block'::regclass, 'rotator_internal.audit_leaf'::regclass, 'rotator_internal.audit_signature'::regclass,
+            'rotator_internal.audit_value'::regclass)
           and a.privilege_type not in ('SELECT', 'INSERT', 'REFERENCES', 'TRIGGER', 'MAINTAIN')").await?;
     ensure!(wide.is_empty(), "{wide:?}");
+    // Re-encryption puts the same text under another key; a trigger sees to it that it does nothing else.
+    let rewriting = texts(&db.admin, "select concat_ws(' ', r.rolname, a.privilege_type, t.attname) from pg_attribute t
+        cross join lateral aclexplode(t.attacl) a join pg_roles r on r.oid = a.grantee
+        where t.attrelid in (select c.oid from pg_class c where c.relnamespace = 'rotator_internal'::regnamespace and c.relname like 'audit%')").await?;
+    ensure!(rewriting == ["rotator_engine UPDATE changed"], "{rewriting:?}");
     let truncating = texts(&db.admin, "select c.relname from pg_class c cross join lateral aclexplode(c.relacl) a
         where c.relnamespace = 'rotator_internal'::regnamespace and a.privilege_type in ('TRUNCATE', 'REFERENCES', 'TRIGGER') and a.grantee <> c.relowner").await?;
     ensure!(truncating.is_empty(), "{truncating:?}");

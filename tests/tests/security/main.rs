@@ -11,6 +11,8 @@ mod audit_seal_order;
 mod audit_sign;
 mod audit_source;
 mod audit_tamper;
+mod audit_values;
+mod audit_values_kept;
 mod audit_verify;
 mod canary;
 mod channels;

@@ -42,6 +42,7 @@ const MEMBERS: &[&str] = &[
     "audit_log",
     "audit_blocks",
     "audit_leaves",
+    "audit_values",
     "audit_seal_position",
     "record_audit_export",
     "verify_audit",

@@ -99,6 +99,7 @@ async fn filters_and_ordering_go_by_indexes() -> Result<()> {
             "notification_pkey",
         ),
         ("audit_log", "order by id desc limit 50", "audit_event_pkey"),
+        ("audit_values", "where event_id = 7", "audit_value_pkey"),
         ("contacts", "where owner_id = 'o7'", "contact_pkey"),
     ] {
         request(&gate, &claims("admin"), "read only").await?;

@@ -164,7 +164,7 @@ async fn dumps_from_before_and_from_the_middle_of_a_rotation_are_restored_after_
     }
     let left: i64 = scalar(&from.admin, UNDER_OLDER_KEYS, &[]).await?;
     ensure!(
-        step["remaining"] != 0 && (1..ROWS * 3).contains(&left),
+        step["remaining"] != 0 && (1..ROWS * 4).contains(&left),
         "in the middle: {step}, {left}"
     );
     dump(&middle)?;

@@ -22,6 +22,7 @@ pub const UNDER_OLDER_KEYS: &str = "with field as (
         union all select provider_ref from rotator_internal.secret
         union all select purpose from rotator_internal.secret
         union all select address from rotator_internal.recipient
+        union all select changed from rotator_internal.audit_value
         union all select body from shop.note)
     select count(*) from field where c is not null and rotator_internal.ciphertext_key(c) is distinct from (
         select id from rotator_internal.encryption_key where purpose = 'data' and status = 'active')";

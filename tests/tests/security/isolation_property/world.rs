@@ -66,6 +66,7 @@ begin
         body := rtrim(pg_get_viewdef(v.oid), '; ');
         if body like '%rotator.current_tenant()%' then
             body := replace(replace(body, 'rotator.current_tenant()', 'truth.tenant()'), 'rotator.current_time_zone()', 'truth.zone()');
+            body := replace(body, 'rotator.current_member_role()', 'current_setting(''truth.role'', true)');
         else
             body := format('select * from (%s) as v where v.tenant_id = truth.tenant()', body);
         end if;
