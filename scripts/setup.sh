@@ -88,30 +88,31 @@ check_test() {
   /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null || python3 -c 'import aiosmtpd' 2>/dev/null || need python3-aiosmtpd
   /usr/bin/python3 -c 'import yaml' 2>/dev/null || python3 -c 'import yaml' 2>/dev/null || need python3-yaml
   # Debian has venv apart from Python, and says so only when it is used.
-  if ! has_moto && ! "$(python)" -c 'import ensurepip, venv' 2>/dev/null; then need python3-venv; fi
+  if ! { has_peer moto && has_peer slack_sdk; } && ! "$(python)" -c 'import ensurepip, venv' 2>/dev/null; then need python3-venv; fi
 }
 
 python() { if [[ -x /usr/bin/python3 ]]; then printf '/usr/bin/python3\n'; else printf 'python3\n'; fi; }
 
-# ---- a stand-in for AWS KMS: no package of the distribution has it, so it gets an environment of its own ----
+# ---- peers that no package of the distribution has: each gets an environment of its own ----
+# moto is a stand-in for AWS KMS and S3; slack_sdk is Slack's own library, which signs callbacks and checks blocks.
 
-MOTO=$TARGET/moto
-has_moto() { cmp -s "$ROOT/tests/data/moto.txt" "$MOTO/complete"; }
+has_peer() { cmp -s "$ROOT/tests/data/$1.txt" "$TARGET/$1/complete"; }
 
-install_moto() {
-  say "installing moto, a stand-in for AWS KMS, in $MOTO (once, about 15 seconds and 140 MB)"
+install_peer() {
+  local peer=$1 size=$2 place=$TARGET/$1
+  say "installing $peer, which tests need, in $place (once, $size)"
   mkdir -p "$TARGET"
-  exec 9>"$TARGET/moto.lock"
+  exec 9>"$TARGET/$peer.lock"
   flock 9
-  if has_moto; then return; fi # somebody else just did
-  rm -rf "$MOTO"
-  "$(python)" -m venv "$MOTO" || die "python3 can't make a virtual environment"
+  if has_peer "$peer"; then return; fi # somebody else just did
+  rm -rf "$place"
+  "$(python)" -m venv "$place" || die "python3 can't make a virtual environment"
   # Trusting whom the machine trusts, a proxy that looks into TLS included.
   local trusted=/etc/ssl/certs/ca-certificates.crt
   if [[ -z ${PIP_CERT:-} && -f $trusted ]]; then export PIP_CERT=$trusted; fi
-  "$MOTO/bin/python" -m pip install --quiet --disable-pip-version-check --no-input -r "$ROOT/tests/data/moto.txt" ||
-    die "moto could not be installed: the tests of AWS KMS need it" "it comes from the Python package index, by pip"
-  cp "$ROOT/tests/data/moto.txt" "$MOTO/complete"
+  "$place/bin/python" -m pip install --quiet --disable-pip-version-check --no-input -r "$ROOT/tests/data/$peer.txt" ||
+    die "$peer could not be installed: tests need it" "it comes from the Python package index, by pip"
+  cp "$ROOT/tests/data/$peer.txt" "$place/complete"
   exec 9>&-
 }
 
@@ -168,4 +169,7 @@ if ((${#missing[@]})); then
   install_missing
   say "all that rotator needs is installed now"
 fi
-if [[ $purpose = test ]] && ! has_moto; then install_moto; fi
+if [[ $purpose = test ]]; then
+  has_peer moto || install_peer moto "about 15 seconds and 140 MB"
+  has_peer slack_sdk || install_peer slack_sdk "about 10 seconds and 20 MB"
+fi

@@ -1,6 +1,58 @@
--- Acknowledging: somebody takes on the rotation, and escalation stops for a limited time. It is not the same as rotated.
--- Called by members (here) and by links (api/link.sql). Table: schema/alert.sql.
--- Covered by tests/tests/behaviour/alert.rs.
+-- Acknowledging: somebody takes on the rotation, and nothing more is sent about it for a limited time. It is not the same
+-- as rotated. Called by members (here) and by links (api/link.sql); how it ends: api/escalate.sql. Table: schema/alert.sql.
+-- Covered by tests/tests/behaviour/{alert,reopening}.rs.
+
+create or replace function rotator_internal.hush(
+    secret rotator_internal.secret, becomes text, only_to text default null) returns uuid[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    withdrawn uuid[] := rotator_internal.withdraw(secret.tenant_id, secret.id, becomes, only_to);
+begin
+    perform rotator_internal.leave_summary(secret.tenant_id, secret.id);
+    -- Steps none of whose messages went out are still to be taken: not those before one that did. Planned each time.
+    if exists (
+        select
+        from rotator_internal.alert as a
+        where a.tenant_id = secret.tenant_id and a.secret_id = secret.id and a.cycle = secret.cycle
+          and (a.escalation_step > 0 or a.overdue_step > 0)) then
+        execute $sql$
+            with rung as (
+                select l.rule, l.anchor, lag(l.step, 1, 0) over (partition by l.anchor order by l.step) as step_before
+                from rotator_internal.alert as a
+                cross join lateral rotator_internal.ladder_steps(a.tenant_id, a.escalation_policy_id, 'P1') as l
+                where a.tenant_id = $1 and a.secret_id = $2 and a.cycle = $3
+            ),
+            asked as (
+                select r.anchor, n.step, r.step_before, n.state in ('suppressed', 'cancelled') as is_withdrawn
+                from rotator_internal.notifications_about($1, $2) as n
+                join rung as r on r.rule = n.rule
+                where n.cycle = $3 and n.kind = 'escalation'
+            ),
+            stands as (
+                select
+                    k.anchor,
+                    greatest(
+                        max(k.step) filter (where not k.is_withdrawn), min(k.step_before) filter (where k.is_withdrawn)) as step
+                from asked as k
+                group by k.anchor
+                having bool_or(k.is_withdrawn)
+            )
+            update rotator_internal.alert as a
+            set escalation_step = least(
+                    a.escalation_step, (select s.step from stands as s where s.anchor = 'reminder')),
+                overdue_step = least(a.overdue_step, (select s.step from stands as s where s.anchor = 'expiry'))
+            where a.tenant_id = $1 and a.secret_id = $2 and a.cycle = $3
+        $sql$ using secret.tenant_id, secret.id, secret.cycle;
+    end if;
+    return withdrawn;
+end
+$$;
+
+comment on function rotator_internal.hush(rotator_internal.secret, text, text) is
+    'Takes back what is queued about a locked secret, to everybody or one addressee, and takes it out of summaries; escalation '
+    'steps that were taken, and of which nobody has heard, are to be taken again. Gives the ids of what will not be sent.';
 
 create or replace function rotator_internal.acknowledge(
     secret rotator_internal.secret, note text, until timestamptz, actor text, source text) returns rotator_internal.alert
@@ -9,14 +61,12 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     remark text := rotator_internal.check_text('note', note);
-    ends timestamptz := coalesce(
-        until,
-        clock_timestamp() + case secret.priority
-            when 'P1' then interval '1 day'
-            when 'P2' then interval '2 days'
-            when 'P3' then interval '7 days'
-            else interval '14 days'
-        end);
+    ends timestamptz := clock_timestamp() + case secret.priority
+        when 'P1' then interval '1 day'
+        when 'P2' then interval '2 days'
+        when 'P3' then interval '7 days'
+        else interval '14 days'
+    end;
     taken rotator_internal.alert;
     newly boolean;
 begin
@@ -25,6 +75,12 @@ begin
         perform rotator_internal.refuse('22023', 'until lies in the past', 'Give a time to come, or leave it out.');
     end if;
     perform rotator_internal.check_expiry('until', until);
+    if until is not null then
+        ends := until;
+    elsif secret.expiry_date > clock_timestamp() then
+        -- Nothing expires unnoticed.
+        ends := least(ends, secret.expiry_date);
+    end if;
     select a.* into taken
     from rotator_internal.alert as a
     where a.tenant_id = secret.tenant_id and a.secret_id = secret.id and a.cycle = secret.cycle
@@ -41,7 +97,9 @@ begin
     set state = 'acknowledged',
         acknowledged_at = case when a.state = 'acknowledged' then a.acknowledged_at else clock_timestamp() end,
         acknowledged_by = case when a.state = 'acknowledged' then a.acknowledged_by else acknowledge.actor end,
-        acknowledged_until = ends
+        acknowledged_until = ends,
+        first_acknowledged_at = coalesce(a.first_acknowledged_at, clock_timestamp()),
+        next_escalation_at = null
     where a.tenant_id = taken.tenant_id and a.secret_id = taken.secret_id and a.cycle = taken.cycle
     returning a.* into taken;
     perform rotator_internal.record_event(
@@ -49,6 +107,7 @@ begin
         jsonb_strip_nulls(jsonb_build_object('alert', taken.id, 'cycle', secret.cycle, 'until', ends, 'note', remark)),
         actor, source);
     if newly then
+        perform rotator_internal.hush(secret, 'suppressed');
         perform rotator_internal.follow_alert(secret.tenant_id, secret.id, secret.cycle, 'acknowledge', actor, source);
     end if;
     return taken;
@@ -56,7 +115,8 @@ end
 $$;
 
 comment on function rotator_internal.acknowledge(rotator_internal.secret, text, timestamptz, text, text) is
-    'Acknowledges the open alert of a locked secret, by default for 1, 2, 7 or 14 days from P1 to P4.';
+    'Acknowledges the open alert of a locked secret, by default for 1, 2, 7 or 14 days from P1 to P4, and until its expiry '
+    'at most; what is queued about it is not sent.';
 
 create or replace function rotator.acknowledge(secret_id uuid, note text default null, until timestamptz default null) returns void
 language plpgsql security definer
@@ -75,8 +135,9 @@ end
 $$;
 
 comment on function rotator.acknowledge(uuid, text, timestamptz) is
-    'Takes on the rotation: escalation stops until `until` (by default 1, 2, 7 or 14 days for P1 to P4). For editors, '
-    'admins and the secret''s owners. Errors: PT404, PT409 when no alert is open.';
+    'Takes on the rotation: nothing is sent about it, and escalation stops, until `until` (by default 1, 2, 7 or 14 days for '
+    'P1 to P4, but not past the expiry); if it isn''t rotated by then the alert opens again. For editors, admins and the '
+    'secret''s owners. Errors: PT404, PT409 when no alert is open, 22023.';
 
 create or replace view rotator.alerts
 with (security_invoker = true)
@@ -92,7 +153,7 @@ select
     a.acknowledged_by,
     a.acknowledged_until,
     a.resolved_at,
-    a.escalation_step,
+    greatest(a.escalation_step, a.overdue_step) as escalation_step,
     a.next_escalation_at
 from rotator_internal.alert as a
 join rotator_internal.secret as s on s.tenant_id = a.tenant_id and s.id = a.secret_id

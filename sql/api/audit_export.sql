@@ -69,24 +69,20 @@ as $$
 declare
     l record; -- what the link stands for
 begin
-    if action is null or action not in ('acknowledge', 'rotated') then
-        perform rotator_internal.refuse('22023', 'unknown action', 'It is acknowledge or rotated.');
+    if action is null or action not in ('acknowledge', 'rotated', 'snooze') then
+        perform rotator_internal.refuse('22023', 'unknown action', 'It is acknowledge, rotated or snooze.');
     elsif reason is null or reason not in ('expired', 'cycle', 'input', 'secret_value', 'state') then
         perform rotator_internal.refuse('22023', 'unknown reason', 'It is expired, cycle, input, secret_value or state.');
     elsif via is null or via not in ('link', 'slack', 'email') then
         perform rotator_internal.refuse('22023', 'unknown via', 'It is link, slack or email.');
     end if;
-    select n.tenant_id, n.secret_id, n.cycle, n.addressee, d.notification_id into l
-    from rotator_internal.delivery_attempt as d
-    join rotator_internal.notification as n on n.id = d.notification_id and n.tenant_id = d.tenant_id
-    join rotator_internal.tenant as t on t.tenant_id = d.tenant_id and t.status = 'active'
-    where d.token_hash = sha256(convert_to(coalesce(token, ''), 'UTF8'));
-    if l.tenant_id is null then
+    select t.* into l from rotator_internal.link_target(token) as t;
+    if l.tenant is null then
         return false;
     end if;
     perform rotator_internal.record_event(
-        l.tenant_id, 'link.refused', 'secret', l.secret_id::text,
-        jsonb_build_object('action', action, 'reason', reason, 'cycle', l.cycle, 'notification', l.notification_id),
+        l.tenant, 'link.refused', 'secret', l.secret::text,
+        jsonb_build_object('action', action, 'reason', reason, 'cycle', l.cycle, 'notification', l.notification),
         l.addressee, via);
     return true;
 end

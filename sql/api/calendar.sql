@@ -25,7 +25,7 @@ create or replace function rotator_internal.lead_instant(
 language sql stable
 return case
     when lead_time_days > 0 and make_interval(days => lead_time_days) >= rotation_interval
-    then expiry - rotation_interval / 3
+    then ((expiry at time zone zone) - rotation_interval / 3) at time zone zone
     else ((expiry at time zone zone) - make_interval(days => lead_time_days)) at time zone zone
 end;
 
@@ -163,7 +163,7 @@ begin
     where x.tenant_id = plan.tenant and x.id = plan.secret and x.expiring_soon_at <> planned.soon_at;
     if s.retired_at is null and planned.next_event_at is not null then
         insert into rotator_internal.calendar as c (tenant_id, secret_id, next_event_at)
-        values (plan.tenant, plan.secret, planned.next_event_at)
+        values (plan.tenant, plan.secret, greatest(planned.next_event_at, s.snoozed_until))
         on conflict on constraint calendar_pkey do update
         set next_event_at = excluded.next_event_at, backlog = false;
     else
@@ -195,7 +195,7 @@ begin
     for no key update;
 
     with planned as materialized (
-        select s.id, u.soon_at, u.next_event_at
+        select s.id, u.soon_at, greatest(u.next_event_at, s.snoozed_until) as next_event_at, u.next_event_at as due_at
         from rotator_internal.secret as s
         cross join lateral rotator_internal.upcoming(
             s.tenant_id, s.id, s.expiry_date, s.rotation_interval, rotator_internal.zone_of(plan_tenant.tenant)) as u
@@ -210,12 +210,12 @@ begin
     nothing_to_come as (
         delete from rotator_internal.calendar as c
         using planned as p
-        where c.tenant_id = plan_tenant.tenant and c.secret_id = p.id and p.next_event_at is null
+        where c.tenant_id = plan_tenant.tenant and c.secret_id = p.id and p.due_at is null
     )
     insert into rotator_internal.calendar as c (tenant_id, secret_id, next_event_at)
     select plan_tenant.tenant, p.id, p.next_event_at
     from planned as p
-    where p.next_event_at is not null
+    where p.due_at is not null
     on conflict on constraint calendar_pkey do update
     set next_event_at = excluded.next_event_at
     where c.next_event_at <> excluded.next_event_at;
@@ -224,13 +224,19 @@ $$;
 
 comment on function rotator_internal.plan_tenant(uuid) is 'Plans every secret of a tenant anew, after its default policy changed.';
 
-create or replace function rotator_internal.cancel_queued(tenant uuid, secret uuid) returns integer
+create or replace function rotator_internal.withdraw(
+    tenant uuid, secret uuid, becomes text, only_to text default null) returns uuid[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    cancelled integer;
+    withdrawn uuid[];
 begin
+    -- A tick that has its alert is just queueing an escalation: it must finish before we read what it queued.
+    perform
+    from rotator_internal.alert as a
+    where a.tenant_id = withdraw.tenant and a.secret_id = withdraw.secret
+    for update;
     -- What a worker holds can't be called back; it is only kept from being tried again. Planned each time (execute): a
     -- plan kept from when there were few notifications would walk all of the tenant's.
     -- Locked by id first, as whoever reports outcomes does: else the two could deadlock.
@@ -244,17 +250,33 @@ begin
     execute $sql$
         with gone as (
             update rotator_internal.notification as n
-            set state = case when n.state = 'leased' then n.state else 'cancelled' end,
+            set state = case when n.state = 'leased' then n.state else $3 end,
                 withdrawn_at = clock_timestamp()
             where n.tenant_id = $1 and n.secret_id = $2
               and n.stage = 'pending' and n.withdrawn_at is null
               and n.kind not in ('acknowledge', 'resolve')
-            returning n.state
+              and ($4 is null or n.addressee = $4)
+            returning n.id, n.state
         )
-        select count(*) filter (where g.state = 'cancelled') from gone as g
-    $sql$ into cancelled using tenant, secret;
+        select coalesce(array_agg(g.id) filter (where g.state = $3), '{}') from gone as g
+    $sql$ into withdrawn using tenant, secret, becomes, only_to;
+    return withdrawn;
+end
+$$;
+
+comment on function rotator_internal.withdraw(uuid, uuid, text, text) is
+    'Takes back what is queued about a secret that the caller has locked, to everybody or one addressee, and gives the ids '
+    'of what will not be sent; what is being sent isn''t retried.';
+
+create or replace function rotator_internal.cancel_queued(tenant uuid, secret uuid) returns integer
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    cancelled uuid[] := rotator_internal.withdraw(tenant, secret, 'cancelled');
+begin
     perform rotator_internal.leave_summary(tenant, secret);
-    return cancelled;
+    return cardinality(cancelled);
 end
 $$;
 

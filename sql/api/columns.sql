@@ -27,9 +27,9 @@ comment on column rotator.alerts.state is 'open, acknowledged or resolved.';
 comment on column rotator.alerts.opened_at is 'When its first reminder was queued.';
 comment on column rotator.alerts.acknowledged_at is 'When it was acknowledged.';
 comment on column rotator.alerts.acknowledged_by is 'Who acknowledged it.';
-comment on column rotator.alerts.acknowledged_until is 'An acknowledgement that outlives this opens the alert again.';
+comment on column rotator.alerts.acknowledged_until is 'Nothing is sent until then; unless it was rotated by then, the alert opens again.';
 comment on column rotator.alerts.resolved_at is 'When the rotation, or retiring the secret, ended it.';
-comment on column rotator.alerts.escalation_step is 'The last step of the ladder that was taken; 0 when none.';
+comment on column rotator.alerts.escalation_step is 'The highest step of its ladder that was taken; 0 when none.';
 comment on column rotator.alerts.next_escalation_at is 'When the next step is due; null when none is.';
 
 comment on column rotator.notifications.id is 'Of the notification; receivers can drop repeats by it.';
@@ -45,16 +45,48 @@ comment on column rotator.notifications.last_error is 'What the last attempt cam
 comment on column rotator.notifications.provider_message_id is 'What the channel calls it.';
 comment on column rotator.notifications.fallback_of is 'The notification whose channel was down.';
 
+comment on column rotator.delivery_windows.days is 'Weekdays on which it opens: mon to sun.';
+comment on column rotator.delivery_windows.opens is 'From when, by the clocks of the tenant''s time zone.';
+comment on column rotator.delivery_windows.closes is 'Until when; 24:00 is the end of the day.';
+comment on column rotator.delivery_windows.holidays is 'Days on which it stays closed.';
+
 comment on column rotator.contacts.id is 'Of the contact.';
 comment on column rotator.contacts.owner_id is 'Whose it is: a subject, or manager.';
 comment on column rotator.contacts.channel is 'slack, email, pagerduty, webhook or console; one contact each.';
 comment on column rotator.contacts.recipient_hint is 'Enough of the address to recognise it.';
+comment on column rotator.contacts.gone_at is 'Since when its vendor says that nobody is there; passed over until it is set again.';
+
+comment on column rotator.undeliverable.id is 'Of the notification that was tried first.';
+comment on column rotator.undeliverable.secret_id is 'What it is about; null for what concerns the tenant.';
+comment on column rotator.undeliverable.secret_name is 'Its name.';
+comment on column rotator.undeliverable.kind is 'As in rotator.notifications.';
+comment on column rotator.undeliverable.rule is 'What asked for it, like lead:14.';
+comment on column rotator.undeliverable.due_at is 'The instant the rule asked for.';
+comment on column rotator.undeliverable.queued_at is 'When it was queued.';
+comment on column rotator.undeliverable.undeliverable_at is 'When the last way had failed.';
+
+comment on column rotator.identities.subject is 'Who it is: as in members and owners.';
+comment on column rotator.identities.kind is 'slack, email or pagerduty.';
+comment on column rotator.identities.external_hint is 'Who that is there; of a mail address only where it is.';
+comment on column rotator.identities.linked_by is 'Who said so: the subject itself, or an admin.';
+comment on column rotator.identities.linked_at is 'When.';
 
 comment on column rotator.notification_policies.id is 'What remove_notification_policy takes.';
 comment on column rotator.notification_policies.secret_id is 'The secret it is for; null for the tenant''s default.';
 comment on column rotator.notification_policies.lead_time_days is 'Days before expiry; 0 on it, negative after it.';
 comment on column rotator.notification_policies.channel is 'Over what; null for each of the owner''s contacts.';
 comment on column rotator.notification_policies.recipient_hint is 'To whom; null for the owner.';
+
+comment on column rotator.escalation_policies.id is 'Of this revision.';
+comment on column rotator.escalation_policies.name is 'What use_escalation_policy and remove_escalation_policy take.';
+comment on column rotator.escalation_policies.revision is 'Counts the calls that set it, from 1.';
+comment on column rotator.escalation_policies.priorities is 'Alerts of these begin with it; none: only secrets that use it by name.';
+comment on column rotator.escalation_policies.steps is 'As they were given; of a recipient only a hint.';
+comment on column rotator.escalation_policies.secrets is 'How many secrets use it by name.';
+comment on column rotator.escalation_policies.created_at is 'When this revision was set.';
+
+comment on column rotator.coverage.secret_id is 'The secret.';
+comment on column rotator.coverage.name is 'Its name.';
 
 comment on column rotator.overview.total is 'Secrets in use.';
 comment on column rotator.overview.healthy is 'Of these, outside their lead times.';

@@ -117,7 +117,7 @@ begin
         where c.tenant_id = target and c.owner_id = owner and c.channel = set_contact.channel
         for no key update;
         update rotator_internal.contact as c
-        set recipient_id = becomes
+        set recipient_id = becomes, gone_at = null
         where c.tenant_id = target and c.owner_id = owner and c.channel = set_contact.channel;
     end if;
 
@@ -133,8 +133,8 @@ $$;
 
 comment on function rotator.set_contact(text, text, text) is
     'Sets where an owner is reached on a channel (slack, email, pagerduty, webhook or console), one address each; a second '
-    'call replaces it. owner_id manager is the tenant''s manager. For oneself, or by an admin. Errors: 22023 no such '
-    'channel, or an address it can''t have.';
+    'call replaces it, and makes one good that was gone. owner_id manager is the tenant''s manager. For oneself, or by an '
+    'admin. Errors: 22023 no such channel, or an address it can''t have.';
 
 create or replace view rotator.contacts
 with (security_invoker = true)
@@ -144,7 +144,8 @@ select
     c.owner_id,
     c.channel::text as channel,
     rotator_internal.recipient_hint(
-        c.channel::text, rotator_internal.open_field(r.tenant_id, 'recipient.address', r.id, r.address)) as recipient_hint
+        c.channel::text, rotator_internal.open_field(r.tenant_id, 'recipient.address', r.id, r.address)) as recipient_hint,
+    c.gone_at
 from rotator_internal.contact as c
 join rotator_internal.recipient as r on r.tenant_id = c.tenant_id and r.id = c.recipient_id
 where c.tenant_id = (select rotator.current_tenant());

@@ -15,8 +15,11 @@ begin
                 select extract(epoch from clock_timestamp() - h.last_tick_at)::bigint from rotator_internal.heartbeat as h),
             'queued', q.queued,
             'oldest_due_seconds', q.oldest_due_seconds,
-            'dead', (select count(*) from rotator_internal.notification as n where n.stage = 'dead'))
-        from (
+            'dead', (select count(*) from rotator_internal.notification as n where n.stage = 'dead'),
+            'undeliverable', u.undeliverable,
+            'undeliverable_at', u.undeliverable_at)
+        from rotator_internal.undeliverable_now() as u
+        cross join (
             select
                 count(*) filter (where n.state <> 'leased') as queued,
                 extract(epoch from clock_timestamp() - min(n.available_at)
@@ -135,19 +138,22 @@ begin
     return next;
 
     check_name := 'undeliverable';
-    ok := (status ->> 'dead')::bigint = 0;
-    detail := format('%s notifications were given up', status ->> 'dead');
-    fix := 'select * from rotator.notifications where state = ''dead''; then mend the contact or the channel.';
+    ok := (status ->> 'undeliverable')::bigint = 0;
+    detail := format('%s notifications reached nobody by any contact; %s were given up, whoever was told instead',
+        status ->> 'undeliverable', status ->> 'dead');
+    fix := 'select * from rotator.undeliverable; in each tenant: mend the contact or the channel, then acknowledge or rotate.';
     return next;
 
     select count(*) into uncovered
     from rotator_internal.secret as s
     where s.retired_at is null
       and not exists (
-        select from rotator_internal.contact as c where c.tenant_id = s.tenant_id and c.owner_id = s.owner_id);
+        select
+        from rotator_internal.contact as c
+        where c.tenant_id = s.tenant_id and c.owner_id = s.owner_id and c.gone_at is null);
     check_name := 'owners with a contact';
     ok := uncovered = 0;
-    detail := format('%s secrets whose owner has no contact', uncovered);
+    detail := format('%s secrets whose owner has no contact that works', uncovered);
     fix := 'rotator.set_contact(owner, channel, recipient); until then a substitute or the operator''s console is told.';
     return next;
 

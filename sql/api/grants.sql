@@ -16,7 +16,7 @@ declare
         'rotate_key', 'rotate_all_keys', 'rollback_key_rotation', 'retry_key_rotation', 'retire_key', 'destroy_key',
         'set_key_schedule', 'offboard_tenant', 'rows_using_key', 'reencrypt_step', 'change_encrypted_column',
         'tick', 'claim_notifications', 'complete_notification', 'complete_notifications', 'fail_notification',
-        'release_notifications', 'redeem_link', 'record_link_refusal', 'record_audit_export', 'audit_seal_position', 'engine_status', 'doctor', 'rewrap_keys', 'reload_master_key', 'keys_to_rewrap',
+        'release_notifications', 'postpone_notifications', 'redeem_link', 'record_link_refusal', 'press_button', 'record_press_refusal', 'acknowledge_incident', 'record_audit_export', 'audit_seal_position', 'engine_status', 'doctor', 'rewrap_keys', 'reload_master_key', 'keys_to_rewrap',
         'reserve_uses',
         'scan_texts', 'verify_audit', 'unsigned_audit_blocks', 'record_audit_signature', 'record_schedule'];
 begin
@@ -111,15 +111,17 @@ to public;
 -- Members of a tenant. Views are security_invoker, so reading them takes the columns below them as well.
 grant select, insert, update, delete on rotator.secrets to rotator_user;
 grant select on
-    rotator.alerts, rotator.audit_blocks, rotator.audit_leaves, rotator.audit_log, rotator.audit_values, rotator.contacts, rotator.encryption_keys, rotator.notification_policies,
-    rotator.notifications, rotator.overview, rotator.key_rotations, rotator.key_schedules
+    rotator.alerts, rotator.audit_blocks, rotator.audit_leaves, rotator.audit_log, rotator.audit_values, rotator.contacts, rotator.delivery_windows, rotator.encryption_keys, rotator.identities, rotator.notification_policies,
+    rotator.coverage, rotator.escalation_policies, rotator.notifications, rotator.overview, rotator.undeliverable, rotator.key_rotations, rotator.key_schedules
 to rotator_user;
 grant select on
     rotator_internal.alert, rotator_internal.audit_block, rotator_internal.audit_event, rotator_internal.audit_leaf,
-    rotator_internal.audit_signature, rotator_internal.audit_value, rotator_internal.contact, rotator_internal.notification,
+    rotator_internal.audit_signature, rotator_internal.audit_value, rotator_internal.escalation_choice,
+    rotator_internal.escalation_policy, rotator_internal.escalation_step, rotator_internal.contact, rotator_internal.delivery_window, rotator_internal.identity_link, rotator_internal.notification,
     rotator_internal.notification_policy, rotator_internal.recipient, rotator_internal.rotation, rotator_internal.secret
 to rotator_user;
 grant select (tenant_id, time_zone) on rotator_internal.tenant to rotator_user;
+grant select (tenant_id, subject, role) on rotator_internal.member to rotator_user;
 grant select (tenant_id, id, purpose, version, status, created_at, activated_at, retired_at, destroyed_at)
     on rotator_internal.encryption_key to rotator_user;
 grant select on
@@ -127,7 +129,12 @@ grant select on
 to rotator_user;
 grant execute on function
     rotator_internal.open_field(uuid, text, uuid, bytea), rotator_internal.recipient_hint(text, text),
-    rotator_internal.rows_using_key(uuid, bigint), rotator_internal.event_row(bigint)
+    rotator_internal.rows_using_key(uuid, bigint),
+    rotator_internal.policies_of(uuid, uuid), rotator_internal.ladder_of(uuid, uuid, text),
+    rotator_internal.ladder_steps(uuid, uuid, text),
+    rotator_internal.ladder_told(uuid, rotator_internal.secret, text, text, uuid),
+    rotator_internal.kin(rotator_internal.notification),
+    rotator_internal.is_undeliverable(rotator_internal.notification), rotator_internal.event_row(bigint)
 to rotator_user;
 grant execute on function
     rotator.allow_value(text, text, text),
@@ -138,12 +145,22 @@ grant execute on function
     rotator.import_secrets(jsonb, boolean),
     rotator.mark_rotated(uuid, timestamptz, timestamptz, text, text),
     rotator.acknowledge(uuid, text, timestamptz),
+    rotator.snooze(uuid, timestamptz, text),
+    rotator.reassign_secrets(text, text),
     rotator.set_contact(text, text, text),
     rotator.add_notification_policy(integer, text, text, uuid),
     rotator.remove_notification_policy(uuid),
+    rotator.set_escalation_policy(text, jsonb, text[]),
+    rotator.use_escalation_policy(uuid, text),
+    rotator.remove_escalation_policy(text),
+    rotator.set_delivery_window(jsonb),
+    rotator.preview_schedule(uuid, timestamptz),
+    rotator.explain_notifications(uuid),
     rotator.test_notification(text, text),
     rotator.add_member(text, text, text),
     rotator.remove_member(text, text),
+    rotator.link_identity(text, text, text),
+    rotator.unlink_identity(text, text),
     rotator.rotate_key(text, text),
     rotator.rollback_key_rotation(bigint),
     rotator.retry_key_rotation(bigint),
@@ -220,8 +237,12 @@ grant execute on function
     rotator.complete_notifications(jsonb),
     rotator.fail_notification(uuid, uuid, text, text, interval),
     rotator.release_notifications(uuid[], uuid[]),
+    rotator.postpone_notifications(jsonb),
     rotator.redeem_link(text, text, text, text, timestamptz, timestamptz),
     rotator.record_link_refusal(text, text, text, text),
+    rotator.press_button(text, text, text, text, text, timestamptz, timestamptz, text),
+    rotator.record_press_refusal(text, text, text, text, text, text),
+    rotator.acknowledge_incident(text, text, timestamptz),
     rotator.unsigned_audit_blocks(integer),
     rotator.record_audit_signature(uuid, bigint, text, text, text[]),
     rotator.engine_status()

@@ -17,12 +17,13 @@ begin
     with candidate as (
         select c.owner_id, c.channel::text as channel, c.recipient_id, 1 as rank
         from rotator_internal.member as m
-        join rotator_internal.contact as c on c.tenant_id = m.tenant_id and c.owner_id = m.subject
+        join rotator_internal.contact as c
+            on c.tenant_id = m.tenant_id and c.owner_id = m.subject and c.gone_at is null
         where m.tenant_id = admins_told.tenant and m.role = 'admin'
         union all
         select c.owner_id, c.channel::text, c.recipient_id, 2
         from rotator_internal.contact as c
-        where c.tenant_id = admins_told.tenant and c.owner_id = 'manager'
+        where c.tenant_id = admins_told.tenant and c.owner_id = 'manager' and c.gone_at is null
     )
     -- Two who share an address get one message.
     select distinct on (c.channel, c.recipient_id) c.owner_id, c.channel, c.recipient_id

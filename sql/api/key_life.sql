@@ -271,6 +271,8 @@ begin
     where s.tenant_id = leaving.tenant_id;
     delete from rotator_internal.calendar as c
     where c.tenant_id = leaving.tenant_id;
+    delete from rotator_internal.identity_link as i
+    where i.tenant_id = leaving.tenant_id;
     -- What is being sent can't be called back; it isn't tried again.
     update rotator_internal.notification as n
     set state = case when n.state = 'leased' then n.state else 'cancelled' end, withdrawn_at = clock_timestamp()

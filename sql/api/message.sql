@@ -1,5 +1,6 @@
 -- What a notification says, in the clear: made when it is claimed, never stored. The same shapes feed the page behind a
--- link (api/link.sql); how they look is the sidecar's (sidecar/src/delivery/message.rs).
+-- link (api/link.sql), and messages that are changed in place; how they look is the sidecar's
+-- (sidecar/src/delivery/message.rs).
 -- Functions of one expression, bound to their names when created: PostgreSQL inlines them into the claim, which else
 -- would call half a dozen functions a row. Covered by tests/tests/behaviour/outbox.rs.
 
@@ -82,3 +83,90 @@ return jsonb_build_object(
 comment on function rotator_internal.situation(
     rotator_internal.secret, rotator_internal.tenant, rotator_internal.alert, rotator_internal.notification) is
     'How a secret stands, for messages and, without a notification, for pages; its alert may be null.';
+
+create or replace function rotator_internal.turn_in_message(s rotator_internal.secret, zone text, of_cycle integer) returns jsonb
+language sql stable
+return jsonb_strip_nulls(jsonb_build_object(
+    'snoozed', case
+        when s.cycle = of_cycle and s.retired_at is null and s.snoozed_until > now()
+        then jsonb_build_object(
+            'until', rotator_internal.local_time(s.snoozed_until, zone),
+            'by', (
+                select l.actor
+                from rotator_internal.link_action as l
+                where l.tenant_id = s.tenant_id and l.secret_id = s.id and l.cycle = of_cycle and l.action = 'snooze'))
+    end,
+    'ended', case
+        when s.cycle <> of_cycle
+        then (
+            select jsonb_build_object(
+                'how', 'rotated', 'by', r.actor, 'at', rotator_internal.local_time(r.recorded_at, zone))
+            from rotator_internal.rotation as r
+            where r.tenant_id = s.tenant_id and r.secret_id = s.id and r.cycle = of_cycle)
+        when s.retired_at is not null
+        then jsonb_build_object('how', 'retired', 'at', rotator_internal.local_time(s.retired_at, zone))
+    end));
+
+comment on function rotator_internal.turn_in_message(rotator_internal.secret, text, integer) is
+    'What became of a cycle since somebody was told of it: snoozed until when, or ended how, by whom and when.';
+
+create or replace function rotator_internal.message_after(
+    tenant uuid, secret uuid, cycle integer, notification uuid) returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select rotator_internal.situation(s, t, a, n)
+            || rotator_internal.turn_in_message(s, t.time_zone, message_after.cycle)
+            || jsonb_build_object('kind', case
+                when s.cycle <> message_after.cycle or s.retired_at is not null then 'resolve'
+                when a.state = 'acknowledged' then 'acknowledge'
+                else 'reminder'
+            end)
+        from rotator_internal.tenant as t
+        join rotator_internal.secret as s on s.tenant_id = t.tenant_id and s.id = message_after.secret
+        join rotator_internal.notification as n on n.id = message_after.notification and n.tenant_id = s.tenant_id
+        left join rotator_internal.alert as a
+            on a.tenant_id = s.tenant_id and a.secret_id = s.id and a.cycle = message_after.cycle
+        where t.tenant_id = message_after.tenant
+    );
+end
+$$;
+
+comment on function rotator_internal.message_after(uuid, uuid, integer, uuid) is
+    'What the message of a notification says now, after somebody acted by it.';
+
+create or replace function rotator_internal.thread_in_message(n rotator_internal.notification) returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select case n.kind when 'resolve' then jsonb_build_object('ended', jsonb_build_object('how', 'moved')) else '{}' end
+            || rotator_internal.turn_in_message(s, rotator_internal.zone_of(s.tenant_id), n.cycle) || coalesce((
+            select jsonb_build_object('thread', jsonb_build_object(
+                'provider_message_id', (array_agg(o.provider_message_id order by o.id))[1],
+                'messages', jsonb_agg(o.provider_message_id order by o.id)))
+            from rotator_internal.notification as o
+            where o.tenant_id = n.tenant_id and o.secret_id = n.secret_id and o.cycle = n.cycle and o.stage = 'settled'
+              and o.channel = n.channel and o.recipient_id = n.recipient_id and o.kind in ('reminder', 'escalation')
+              and rotator_internal.is_thread(o)
+            having count(*) > 0
+        ), '{}')
+        from rotator_internal.secret as s
+        where s.tenant_id = n.tenant_id and s.id = n.secret_id
+    );
+end
+$$;
+
+comment on function rotator_internal.thread_in_message(rotator_internal.notification) is
+    'For a later step of an alert: the messages about it that the same recipient has, oldest first, and what became of it.';
+
+create or replace function rotator_internal.is_thread(n rotator_internal.notification) returns boolean
+language sql immutable
+return n.channel = 'slack' and n.state = 'sent' and n.provider_message_id ~ '^([CDG][A-Z0-9]+/)?[0-9]+[.][0-9]+$';
+
+comment on function rotator_internal.is_thread(rotator_internal.notification) is
+    'Whether it is a message that can be replied to and changed: Slack''s timestamp of it, with the conversation where that '
+    'isn''t the recipient. By an incoming webhook there is none.';

@@ -9,11 +9,39 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     ended tid[];
+    dying uuid[];
+    kin uuid[];
+    kept tid[] := '{}';
 begin
+    select array_agg(n.id) into dying
+    from rotator_internal.notification as n
+    where n.ctid = any (places) and n.withdrawn_at is null
+      and (n.attempts >= 12 or (n.attempts >= 3 and rotator_internal.give_up_at(n.id) <= clock_timestamp()));
+    if dying is not null then
+        -- Who ends these must have their kin, see api/fallback.sql; but nobody waits here, where rows are locked in no order.
+        -- What somebody else has in hand stays as it is for the next claim.
+        kin := rotator_internal.kin_of(dying);
+        kin := array(
+            select k.id
+            from unnest(kin) as k (id)
+            except
+            select l.id
+            from (
+                select n.id
+                from rotator_internal.notification as n
+                where n.id = any (kin)
+                for update skip locked
+            ) as l);
+        if kin <> '{}' then
+            kept := array(select n.ctid from rotator_internal.notification as n where n.ctid = any (places) and n.id = any (dying));
+            dying := null;
+        end if;
+    end if;
+
     with held as materialized (
-        select n.ctid as place, n.tenant_id, n.id, n.claim_id, n.withdrawn_at is not null or n.attempts >= 12 as over
+        select n.ctid as place, n.tenant_id, n.id, n.claim_id, n.withdrawn_at is not null or n.id = any (dying) as over
         from rotator_internal.notification as n
-        where n.ctid = any (places)
+        where n.ctid = any (places) and n.ctid <> all (kept)
     ),
     over as (
         update rotator_internal.notification as n
@@ -41,13 +69,17 @@ begin
     select array_agg(h.place) into ended
     from held as h
     where h.over;
-    return ended;
+    if dying is not null then
+        perform rotator_internal.fall_back(dying);
+        perform rotator_internal.fall_back_from_summaries(dying);
+    end if;
+    return ended || kept;
 end
 $$;
 
 comment on function rotator_internal.end_lost(tid[]) is
     'Notes that the leases of these locked rows have run out; ends those that were withdrawn or have had their last '
-    'attempt, and returns their places.';
+    'attempt, and returns the places of those that are not to be claimed.';
 
 create or replace function rotator.claim_notifications(
     worker text, max_rows integer default 100, lease interval default '1 minute')
@@ -86,7 +118,8 @@ begin
         select n.ctid as place, n.state
         from rotator_internal.notification as n
         where n.stage = 'pending' and n.available_at <= instant
-          and (n.state <> 'leased' or n.leased_until <= instant)
+          -- What is deferred is the tick's: it looks at it again when the hours begin (api/deferral.sql).
+          and (n.state in ('queued', 'retry') or (n.state = 'leased' and n.leased_until <= instant))
           -- An incident is not closed while a message that would open it again may still be on its way, nor opened again
           -- while its end is.
           and (n.channel <> 'pagerduty' or not exists (
@@ -96,7 +129,7 @@ begin
               -- So written that a plan kept from an empty outbox finds them by notification_incident, not among all
               -- that is pending.
               and o.channel = 'pagerduty' and o.recipient_id = n.recipient_id and (o.id < n.id) is true
-              and o.state in ('queued', 'leased', 'retry', 'deferred')
+              and o.state in ('queued', 'leased', 'retry')
               and (o.state = 'leased' or o.withdrawn_at is null)
               and (n.kind in ('acknowledge', 'resolve') or o.kind in ('acknowledge', 'resolve'))))
         order by n.available_at
@@ -121,7 +154,10 @@ begin
             claim_id = rotator_internal.uuid_v7(),
             leased_until = clock_timestamp() + lease
         where n.ctid = any (places)
-        returning n as row, case when n.kind in ('reminder', 'escalation') then rotator_internal.mint_token() end as token
+        returning n as row, case
+            when n.kind in ('reminder', 'escalation') or (n.kind = 'acknowledge' and n.channel = 'slack')
+            then rotator_internal.mint_token()
+        end as token
     ),
     attempted as (
         insert into rotator_internal.delivery_attempt (tenant_id, notification_id, claim_id, attempt, worker, token_hash)
@@ -142,7 +178,13 @@ begin
             when 'test' then rotator_internal.test_message(l.row)
             when 'summary' then rotator_internal.summary_message(l.row, claim_notifications.worker)
             when 'key_rotation' then rotator_internal.key_rotation_message(l.row)
-            else m.message
+            when 'contact_gone' then rotator_internal.contact_gone_message(l.row)
+            else case
+                -- A later step of an alert has earlier messages, which it replies to or changes.
+                when (l.row).channel = 'slack' and ((l.row).kind <> 'reminder' or (l.row).rule = 'reopened')
+                then m.message || rotator_internal.thread_in_message(l.row)
+                else m.message
+            end
         end,
         (l.row).attempts,
         l.token,
@@ -228,7 +270,10 @@ select
     n.last_error,
     n.provider_message_id,
     n.fallback_of,
-    n.rotation_id
+    n.rotation_id,
+    n.addressee,
+    n.contact_id,
+    n.undeliverable_at
 from rotator_internal.notification as n
 join rotator_internal.recipient as r on r.tenant_id = n.tenant_id and r.id = n.recipient_id
 where n.tenant_id = (select rotator.current_tenant());
@@ -238,3 +283,7 @@ comment on column rotator.notifications.due_at is 'The instant the rule asked fo
 comment on column rotator.notifications.rotation_id is 'The key rotation that it is about, if it is about one.';
 comment on column rotator.notifications.state is
     'queued, leased (being sent), retry, sent, dead (given up), cancelled, deferred, merged or suppressed.';
+comment on column rotator.notifications.fallback_of is 'The dead one that it took over from; it may have been for somebody else.';
+comment on column rotator.notifications.addressee is 'Subject of whom it is meant for.';
+comment on column rotator.notifications.contact_id is 'The contact that it is about, if it is about one.';
+comment on column rotator.notifications.undeliverable_at is 'When nobody was left who could be told instead.';

@@ -1,19 +1,32 @@
 -- How attempts end: a worker reports, and what follows (sent, another try after a wait, given up) is decided here, not in
 -- the sidecar. Only the latest claim of a row can finish it; a report that is repeated changes nothing. One
--- implementation, for many results at once. Table: schema/notification.sql. Covered by tests/tests/behaviour/outcome.rs.
+-- implementation, for many results at once; what follows when something is given up is api/fallback.sql.
+-- Table: schema/notification.sql. Covered by tests/tests/behaviour/{outcome,budget}.rs.
 
 create or replace function rotator_internal.finish(results rotator_internal.delivery_result[])
 returns table (id uuid, accepted boolean)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    reported uuid[] := array(select r.id from unnest(results) as r);
+    failed uuid[] := array(select r.id from unnest(results) as r where r.outcome <> 'sent');
+    leased uuid[];
+    died uuid[];
 begin
-    -- In the order of the ids, so that two callers can't deadlock.
-    perform
-    from rotator_internal.notification as n
-    where n.id = any (array(select r.id from unnest(results) as r))
-    order by n.id
-    for update;
+    -- In the order of the ids, so that two callers can't deadlock. What may be given up with its kin, see api/fallback.sql.
+    if failed <> '{}' then
+        reported := reported || rotator_internal.kin_of(failed);
+    end if;
+    select array_agg(l.id) filter (where l.state = 'leased'), array_agg(l.id) filter (where l.state = 'dead')
+    into leased, died
+    from (
+        select n.id, n.state
+        from rotator_internal.notification as n
+        where n.id = any (reported)
+        order by n.id
+        for update
+    ) as l;
 
     return query
     with held as materialized (
@@ -30,7 +43,7 @@ begin
         ) as r
         cross join lateral (
             select x.ctid as place, x.tenant_id, x.id, x.secret_id, x.kind, x.channel, x.recipient_id, x.state,
-                x.attempts, x.withdrawn_at
+                x.attempts - case when r.outcome = 'postponed' then 1 else 0 end as attempts, x.withdrawn_at
             from rotator_internal.notification as x
             where x.id = r.id and x.claim_id = r.claim_id
             offset 0
@@ -45,6 +58,8 @@ begin
                 when h.withdrawn_at is not null then 'cancelled'
                 when h.kind = 'summary' and not exists (select from rotator_internal.summary_items(h.id)) then 'cancelled'
                 when h.outcome in ('permanent', 'recipient_gone') or h.attempts >= 12 then 'dead'
+                when b.gives_up_at <= clock_timestamp() and (h.attempts >= 3 or h.outcome = 'postponed') then 'dead'
+                when h.attempts = 0 then 'queued'
                 else 'retry'
             end as becomes,
             -- A channel may quote the address it was given; who reads the error may not know it.
@@ -62,12 +77,22 @@ begin
                         h.error, a.address, rotator_internal.recipient_hint(h.channel::text, a.address)) as words
                 ) as w
             ), 'it failed, for a recipient that can''t be decrypted'), 2000) end as said,
-            -- Exponential backoff with full jitter from 5 seconds on, never sooner than the vendor asked.
+            -- Exponential backoff with full jitter from 5 seconds on, to the end of its time at most; never sooner than the
+            -- vendor asked.
             least(interval '1 hour', greatest(
                 interval '1 second',
-                random() * interval '5 seconds' * power(2, least(h.attempts, 12)),
+                case
+                    when h.outcome <> 'postponed'
+                    then least(
+                        random() * interval '5 seconds' * power(2, least(h.attempts, 12)),
+                        nullif(greatest(b.gives_up_at - clock_timestamp(), interval '0'), interval '0'))
+                end,
                 h.retry_after)) as wait
         from held as h
+        left join lateral (
+            select rotator_internal.give_up_at(h.id) as gives_up_at
+            where h.outcome not in ('sent', 'permanent', 'recipient_gone')
+        ) as b on true
         -- A worker that was given up, and its notification with it, may still come back.
         where h.state = 'leased' or (h.state in ('dead', 'cancelled') and exists (
             select
@@ -78,7 +103,8 @@ begin
     ended as (
         update rotator_internal.notification as n
         set state = j.becomes,
-            available_at = case when j.becomes = 'retry' then clock_timestamp() + j.wait else n.available_at end,
+            attempts = j.attempts,
+            available_at = case when j.becomes in ('queued', 'retry') then clock_timestamp() + j.wait else n.available_at end,
             sent_at = case when j.becomes = 'sent' then clock_timestamp() end,
             last_error = case when j.becomes = 'sent' then n.last_error else j.said end,
             provider_message_id = coalesce(j.vendor_id, n.provider_message_id)
@@ -89,14 +115,22 @@ begin
         update rotator_internal.delivery_attempt as d
         set finished_at = clock_timestamp(), outcome = j.outcome, error = j.said, provider_message_id = j.vendor_id
         from judged as j
-        where d.notification_id = j.id and d.claim_id = j.claim_id and d.tenant_id = j.tenant_id
+        where d.notification_id = j.id and d.claim_id = j.claim_id and d.tenant_id = j.tenant_id and j.outcome <> 'postponed'
+    ),
+    -- It was no attempt.
+    forgotten as (
+        delete from rotator_internal.delivery_attempt as d
+        using judged as j
+        cross join lateral rotator_internal.carried_by(j.id) as c (id)
+        where j.outcome = 'postponed'
+          and d.notification_id = c.id and d.claim_id = j.claim_id and d.tenant_id = j.tenant_id
     ),
     noted_items as (
         update rotator_internal.delivery_attempt as d
         set finished_at = clock_timestamp(), outcome = j.outcome
         from judged as j
         cross join lateral rotator_internal.carried_by(j.id) as c (id)
-        where j.kind = 'summary' and c.id <> j.id
+        where j.kind = 'summary' and c.id <> j.id and j.outcome <> 'postponed'
           and d.notification_id = c.id and d.claim_id = j.claim_id and d.tenant_id = j.tenant_id
     ),
     audited as (
@@ -108,15 +142,60 @@ begin
                 'error', case when j.becomes <> 'sent' then j.said end,
                 'provider_message_id', j.vendor_id))
         from judged as j
-        where j.becomes <> 'retry'
+        where j.becomes not in ('queued', 'retry')
     )
     select r.id, exists (select from held as h where h.id = r.id and h.claim_id = r.claim_id)
     from unnest(results) as r;
+
+    if failed <> '{}' then
+        perform rotator_internal.follow_failures(results, leased);
+    end if;
+    if died is not null then
+        perform rotator_internal.came_through(died);
+    end if;
 end
 $$;
 
 comment on function rotator_internal.finish(rotator_internal.delivery_result[]) is
-    'Records how attempts ended and what follows: sent, retry after a wait, dead or cancelled. Not accepted: stale claims.';
+    'Records how attempts ended and what follows: sent, retry after a wait, dead or cancelled. Not accepted: stale claims. '
+    'Outcome postponed: it was not begun.';
+
+create or replace function rotator_internal.follow_failures(
+    results rotator_internal.delivery_result[], leased uuid[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    gone uuid[];
+    dead uuid[];
+begin
+    -- Those that were given up just now, by the claim that still held them.
+    select array_agg(n.id), array_agg(n.id) filter (where r.outcome = 'recipient_gone') into dead, gone
+    from (
+        select distinct on (g.id, g.claim_id) g.id, g.claim_id, g.outcome
+        from unnest(results) with ordinality
+            as g (id, claim_id, outcome, error, provider_message_id, retry_after, place)
+        order by g.id, g.claim_id, g.place
+    ) as r
+    cross join lateral (
+        select x.id
+        from rotator_internal.notification as x
+        where x.id = r.id and x.claim_id = r.claim_id and x.state = 'dead'
+        offset 0
+    ) as n
+    where r.id = any (leased);
+    if gone is not null then
+        perform rotator_internal.mark_gone(gone);
+    end if;
+    if dead is not null then
+        perform rotator_internal.fall_back(dead);
+        perform rotator_internal.fall_back_from_summaries(dead);
+    end if;
+end
+$$;
+
+comment on function rotator_internal.follow_failures(rotator_internal.delivery_result[], uuid[]) is
+    'What follows for those of these that were leased and are dead now: contacts that are gone, and who is told instead.';
 
 create or replace function rotator.complete_notification(
     notification_id uuid, claim_id uuid, provider_message_id text default null) returns boolean
@@ -172,8 +251,9 @@ end
 $$;
 
 comment on function rotator.fail_notification(uuid, uuid, text, text, interval) is
-    'Records that the attempt failed: transient, rate_limited and timeout are tried again (up to 12 attempts, after the '
-    'longer of backoff and retry_after, 1 second to 1 hour), permanent and recipient_gone are final. False for a stale claim.';
+    'Records that the attempt failed: transient, rate_limited and timeout are tried again (up to 12 attempts, and for 10 '
+    'minutes, 1, 4 or 12 hours from P1 to P4, after the longer of backoff and retry_after, 1 second to 1 hour), permanent and '
+    'recipient_gone are final. What is given up falls back to another contact. False for a stale claim.';
 
 create or replace function rotator.complete_notifications(results jsonb) returns table (id uuid, accepted boolean)
 language plpgsql security definer
@@ -215,3 +295,39 @@ $$;
 comment on function rotator.complete_notifications(jsonb) is
     'Records many outcomes: an array of {id, claim_id, ok, provider_message_id | error, reason, retry_after}; accepted is '
     'false where the claim is no longer the row''s latest. retry_after is seconds or an interval.';
+
+create or replace function rotator.postpone_notifications(claims jsonb) returns integer
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    given rotator_internal.delivery_result[];
+begin
+    if claims is null or jsonb_typeof(claims) <> 'array' then
+        perform rotator_internal.refuse('22023', 'claims must be a JSON array', 'Of {id, claim_id, wait, error} objects.');
+    end if;
+    begin
+        select array_agg(row(
+            c.id, c.claim_id, 'postponed', c.error, null, c.wait::interval)::rotator_internal.delivery_result order by c.id)
+        into given
+        from jsonb_to_recordset(claims) as c (id uuid, claim_id uuid, wait text, error text);
+    exception
+        when data_exception then
+            perform rotator_internal.refuse(
+                '22023', 'an element of claims is malformed', 'Each is {id, claim_id, wait, error}; wait is seconds.');
+    end;
+    return (
+        select count(*)
+        from rotator_internal.finish(given) as f
+        where f.accepted
+    );
+end
+$$;
+
+comment on function rotator.postpone_notifications(jsonb) is
+    'Gives back claims that were not begun because their destination fails or has its pace: an array of {id, claim_id, wait, '
+    'error}; wait is seconds, 1 second to 1 hour count. They count as no attempt, but what its channel has had its time for '
+    'is given up here, too. Returns how many were still the row''s latest.';

@@ -26,7 +26,9 @@ cross join (
     select
         count(*) filter (where x.state = 'acknowledged') as acknowledged,
         count(*) filter (where x.state = 'open') as unacknowledged_alerts,
-        avg(x.acknowledged_at - x.opened_at) filter (where x.acknowledged_at > now() - interval '90 days')
+        -- Taking it on again, after an acknowledgement ran out, doesn't count.
+        avg(coalesce(x.first_acknowledged_at, x.acknowledged_at) - x.opened_at)
+            filter (where coalesce(x.first_acknowledged_at, x.acknowledged_at) > now() - interval '90 days')
             as mean_time_to_acknowledge
     from rotator_internal.alert as x
     where x.tenant_id = (select rotator.current_tenant())

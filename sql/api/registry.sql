@@ -47,10 +47,10 @@ begin
         return;  -- a repeat
     end if;
     update rotator_internal.secret as s
-    set retired_at = clock_timestamp(), updated_at = clock_timestamp()
+    set retired_at = clock_timestamp(), snoozed_until = null, updated_at = clock_timestamp()
     where s.tenant_id = retire.tenant and s.id = retire.secret;
     update rotator_internal.alert as a
-    set state = 'resolved', resolved_at = clock_timestamp()
+    set state = 'resolved', resolved_at = clock_timestamp(), next_escalation_at = null
     where a.tenant_id = retire.tenant and a.secret_id = retire.secret and a.state <> 'resolved';
     perform rotator_internal.cancel_queued(tenant, secret);
     perform rotator_internal.follow_alert(tenant, secret, locked.cycle, 'resolve');

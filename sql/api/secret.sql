@@ -311,7 +311,6 @@ declare
     was jsonb := to_jsonb(old_fields);
     becomes jsonb;
     changed text[];
-    dates_moved boolean;
     shown jsonb;
     hidden jsonb;
 begin
@@ -349,6 +348,7 @@ begin
             rotation_interval =
                 case when 'rotation_interval' = any (changed) then f.rotation_interval else s.rotation_interval end,
             external_id = case when 'external_id' = any (changed) then f.external_id else s.external_id end,
+            snoozed_until = case when 'expiry_date' = any (changed) then null else s.snoozed_until end,
             updated_at = clock_timestamp()
         where s.tenant_id = tenant and s.id = secret;
     exception
@@ -356,25 +356,7 @@ begin
             perform rotator_internal.refuse_duplicate();
     end;
 
-    dates_moved := changed && array['expiry_date', 'rotation_interval'];
-    if 'expiry_date' = any (changed) then
-        perform rotator_internal.cancel_queued(tenant, secret);
-    end if;
-    if dates_moved then
-        perform rotator_internal.plan(tenant, secret);
-        perform rotator_internal.want_again(tenant, secret);
-        -- Nothing is due any more: the alert was about the old date. The tick opens it again when the new one is.
-        update rotator_internal.alert as a
-        set state = 'resolved', resolved_at = clock_timestamp(), next_escalation_at = null
-        from rotator_internal.secret as s
-        where s.tenant_id = tenant and s.id = secret and s.expiring_soon_at > clock_timestamp()
-          and a.tenant_id = s.tenant_id and a.secret_id = s.id and a.cycle = s.cycle and a.state <> 'resolved';
-        if found then
-            perform rotator_internal.cancel_queued(tenant, secret);
-            perform rotator_internal.follow_alert(tenant, secret, locked.cycle, 'resolve');
-        end if;
-    end if;
-
+    perform rotator_internal.follow_change(locked, changed);
     select
         jsonb_object_agg(k.key, case when k.is_hidden then '"changed"'::jsonb else k.both end),
         jsonb_object_agg(k.key, jsonb_strip_nulls(k.both)) filter (where k.is_hidden)

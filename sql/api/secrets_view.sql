@@ -42,7 +42,7 @@ select
     (select a.acknowledged_by
      from rotator_internal.alert as a
      where a.tenant_id = s.tenant_id and a.secret_id = s.id and a.cycle = s.cycle) as acknowledged_by,
-    s.snoozed_until,
+    case when s.snoozed_until > now() then s.snoozed_until end as snoozed_until,
     s.verified_at,
     s.verified_expiry_date,
     s.external_id,

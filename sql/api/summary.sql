@@ -1,24 +1,47 @@
 -- One message about many: what was overdue or past all its lead times when it was imported is announced by a summary to
 -- each recipient, not by a storm. Its reminders are queued as usual, exactly once, but merged: the summary speaks for them. The tick
 -- gathers them when nothing more is due, so that a backlog of any size makes one. Each item it lists has a link of its own.
--- Who marks the backlog: api/import.sql. Covered by tests/tests/behaviour/summary.rs.
+-- Who marks the backlog: api/import.sql. What comes due together makes the same kind of message, see api/digest.sql.
+-- Covered by tests/tests/behaviour/summary.rs.
 
 create or replace function rotator_internal.gather_summaries(as_of timestamptz) returns integer
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    places tid[];
+    again integer := 0;
     queued integer;
 begin
     if not exists (select from rotator_internal.notification as n where n.stage = 'gathering') then
         return 0;
     end if;
-    -- Rare, so planned each time.
+    -- Rare, so planned each time. What falls back from a message about many was due by itself before.
+    execute $sql$
+        with waiting as materialized (
+            select n.ctid as place
+            from rotator_internal.notification as n
+            where n.stage = 'gathering' and n.fallback_of is not null
+            order by n.id
+            for update skip locked
+        ),
+        freed as (
+            update rotator_internal.notification as n
+            set state = 'queued', available_at = clock_timestamp()
+            from waiting as w
+            where n.ctid = w.place
+            returning n.ctid as place
+        )
+        select array_agg(f.place) from freed as f
+    $sql$ into places;
+    if places is not null then
+        again := cardinality(places) - rotator_internal.gather_digests(places, as_of);
+    end if;
     execute $sql$
         with waiting as materialized (
             select n.ctid as place, n.tenant_id, n.channel, n.recipient_id, n.addressee
             from rotator_internal.notification as n
-            where n.stage = 'gathering'
+            where n.stage = 'gathering' and n.fallback_of is null
             order by n.id
             for update skip locked
         ),
@@ -63,7 +86,7 @@ begin
         )
         select (select count(*) from alone) + (select count(*) from made)
     $sql$ into queued using as_of;
-    return queued;
+    return again + queued;
 end
 $$;
 
@@ -84,10 +107,18 @@ begin atomic
         where s.tenant_id = n.tenant_id and s.id = n.secret_id
         offset 0
     ) as f
-    where n.merged_into = summary and n.state = 'merged' and (f.s).cycle = n.cycle and (f.s).retired_at is null;
+    left join lateral (
+        select x.state, x.acknowledged_until
+        from rotator_internal.alert as x
+        where x.tenant_id = n.tenant_id and x.secret_id = n.secret_id and x.cycle = n.cycle
+        offset 0
+    ) as a on true
+    where n.merged_into = summary and n.state = 'merged' and (f.s).cycle = n.cycle and (f.s).retired_at is null
+      and ((f.s).snoozed_until > now()) is not true
+      and (a.state = 'acknowledged' and (a.acknowledged_until > now()) is not false) is not true;
 end;
 
-comment on function rotator_internal.summary_items(uuid) is 'What a summary is about, without what was done since.';
+comment on function rotator_internal.summary_items(uuid) is 'What a summary is about, without what was done, taken on or snoozed since.';
 
 create or replace function rotator_internal.carried_by(notification uuid) returns table (id uuid)
 language sql stable
@@ -113,7 +144,8 @@ declare
         where n.ctid = any (places) and case n.kind
             when 'summary' then not exists (select from rotator_internal.summary_items(n.id))
             when 'key_rotation' then rotator_internal.key_alert_is_over(n)
-            else false
+            when 'contact_gone' then rotator_internal.contact_alert_is_over(n)
+            else n.fallback_of is not null and n.secret_id is not null and rotator_internal.fallback_is_over(n)
         end);
 begin
     if empty <> '{}' then
@@ -132,8 +164,8 @@ end
 $$;
 
 comment on function rotator_internal.end_empty(tid[]) is
-    'Cancels those of these locked rows that are summaries of nothing that is still to be done, or about a key rotation that '
-    'was put right; returns their places.';
+    'Cancels those of these locked rows that are summaries of nothing that is still to be done, about a key rotation or a '
+    'contact that was put right, or in the stead of one that nobody needs any more; returns their places.';
 
 create or replace function rotator_internal.summary_message(n rotator_internal.notification, worker text) returns jsonb
 language plpgsql
@@ -145,8 +177,9 @@ begin
     execute $sql$
         with item as materialized (
             select
-                i.notification_id, i.secret, i.tenant, rotator_internal.mint_token() as token
+                i.notification_id, i.secret, i.tenant, n.kind, rotator_internal.mint_token() as token
             from rotator_internal.summary_items($1) as i
+            join rotator_internal.notification as n on n.id = i.notification_id
             order by (i.secret).expiry_date, (i.secret).id
             limit 20
         ),
@@ -159,6 +192,7 @@ begin
         )
         select jsonb_build_object(
             'kind', 'summary',
+            'rule', ($2).rule,
             'notification_id', $1,
             'tenant', (
                 select rotator_internal.tenant_in_message(t)
@@ -171,6 +205,7 @@ begin
                     'expiring_soon', count(*) filter (where (i.secret).expiry_date > now()))
                 from rotator_internal.summary_items($1) as i),
             'items', coalesce(jsonb_agg(jsonb_build_object(
+                'kind', i.kind,
                 'secret', rotator_internal.secret_in_message(i.secret) - '{purpose,provider_ref}'::text[],
                 'expiry_local', rotator_internal.local_time((i.secret).expiry_date, (i.tenant).time_zone),
                 'days_until_expiry', rotator_internal.days_until((i.secret).expiry_date, (i.tenant).time_zone),
@@ -196,7 +231,8 @@ begin
         with left_out as (
             update rotator_internal.notification as n
             set state = 'cancelled'
-            where n.tenant_id = $1 and n.secret_id = $2 and n.state = 'merged'
+            -- In the words of the index notification_once.
+            where n.tenant_id = $1 and n.secret_id = $2 and n.stage <> 'cancelled' and n.state = 'merged'
               and (n.merged_into is null or exists (
                 select
                 from rotator_internal.notification as s

@@ -3,3 +3,4 @@
 -- Covered by tests/tests/behaviour/upgrade.rs.
 
 drop function if exists rotator_internal.check_fields(rotator_internal.secret_fields, text);
+drop function if exists rotator_internal.queue_due(rotator_internal.calendar[], tid[], timestamptz);

@@ -155,7 +155,7 @@ fn url_encoded(text: &str) -> String {
 }
 
 /// Where `scripts/setup.sh` installs what only tests need.
-fn target() -> std::path::PathBuf {
+pub(crate) fn target() -> std::path::PathBuf {
     std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| root().join("target"), |folder| root().join(folder))
 }

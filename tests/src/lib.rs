@@ -1,7 +1,7 @@
 //! The harness of the behaviour tests: a throwaway PostgreSQL, the real sidecar, and peers on loopback.
 //!
 //! [`cluster`] runs servers through `scripts/private_pg.sh`; [`database`] gives each test a database of its own, copied
-//! from a template; [`sidecar`] starts the real `rotator` binary, [`terminal`] at a terminal; [`slack`], [`smtp`], [`kms`], [`s3`] and
+//! from a template; [`sidecar`] starts the real `rotator` binary, [`terminal`] at a terminal; [`slack`], [`slack_sdk`], [`smtp`], [`kms`], [`s3`] and
 //! [`vendor`] (anything with an HTTP API) are the far ends, which record what they got and fail on demand; [`crash`] kills
 //! servers, [`restore`] takes their data elsewhere, [`chance`] draws moments that can be had again, [`patience`] waits for events, [`doctor`] asks the doctor,
 //! [`postgrest`] begins requests as it does and knows its statuses. The tests themselves, one
@@ -25,6 +25,7 @@ pub mod s3;
 pub mod scratch;
 pub mod sidecar;
 pub mod slack;
+pub mod slack_sdk;
 pub mod smtp;
 pub mod standby;
 pub mod terminal;

@@ -104,6 +104,8 @@ pub struct Settings {
     /// Slug or id; commands only.
     pub tenant: Option<String>,
     pub slack_bot_token: Option<Secret>,
+    /// Checks callbacks; without it messages have no buttons that call back.
+    pub slack_signing_secret: Option<Secret>,
     /// Stands for `https://slack.com`; also for `https://hooks.slack.com`.
     pub slack_url: Option<Url>,
     pub smtp_url: Option<Secret>,
@@ -113,6 +115,8 @@ pub struct Settings {
     pub sendgrid_url: Option<Url>,
     /// Stands for `https://events.pagerduty.com`.
     pub pagerduty_url: Option<Url>,
+    /// One, or several with commas between.
+    pub pagerduty_webhook_secret: Option<Secret>,
     /// Stands for the endpoints of AWS.
     pub aws_endpoint_url: Option<Url>,
     pub webhook_signing_secret: Option<Secret>,
@@ -182,12 +186,14 @@ impl Settings {
             log_format: parse(sources, "LOG_FORMAT", "write text or json", str::parse)?,
             tenant: text(sources, "TENANT")?,
             slack_bot_token: secret(sources, "SLACK_BOT_TOKEN")?,
+            slack_signing_secret: signing_secret(sources, "SLACK_SIGNING_SECRET")?,
             slack_url: base_url(sources, "SLACK_URL")?,
             smtp_url: secret(sources, "SMTP_URL")?,
             email_from: text(sources, "EMAIL_FROM")?,
             sendgrid_api_key: secret(sources, "SENDGRID_API_KEY")?,
             sendgrid_url: base_url(sources, "SENDGRID_URL")?,
             pagerduty_url: base_url(sources, "PAGERDUTY_URL")?,
+            pagerduty_webhook_secret: signing_secret(sources, "PAGERDUTY_WEBHOOK_SECRET")?,
             aws_endpoint_url: base_url(sources, "AWS_ENDPOINT_URL")?,
             webhook_signing_secret: secret(sources, "WEBHOOK_SIGNING_SECRET")?,
             console_outbox: text(sources, "CONSOLE_OUTBOX")?.map(PathBuf::from),
@@ -244,6 +250,30 @@ fn text(sources: &Sources, key: &str) -> Result<Option<String>, ConfigError> {
 
 fn secret(sources: &Sources, key: &str) -> Result<Option<Secret>, ConfigError> {
     Ok(text(sources, key)?.map(|value| Secret::new(value.trim().to_owned())))
+}
+
+/// With an empty or short one anybody could sign.
+fn signing_secret(sources: &Sources, key: &str) -> Result<Option<Secret>, ConfigError> {
+    const SHORTEST: usize = 16;
+    parse(
+        sources,
+        key,
+        "copy it from the page where the vendor shows it",
+        |text| {
+            let long_enough = text.split(',').all(|secret| {
+                let secret = secret.trim();
+                secret.len() >= SHORTEST && secret.bytes().all(|byte| byte.is_ascii_graphic())
+            });
+            if long_enough {
+                Ok(Secret::new(text.to_owned()))
+            } else {
+                Err(
+                    "it is too short for a signing secret, or holds a blank or a special character"
+                        .to_owned(),
+                )
+            }
+        },
+    )
 }
 
 fn address(sources: &Sources, key: &str) -> Result<Option<SocketAddr>, ConfigError> {

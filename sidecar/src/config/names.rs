@@ -57,9 +57,13 @@ pub const NAMES: &[Name] = &[
         "SLACK_BOT_TOKEN",
         "xoxb-… token with chat:write, for Slack channels and people",
     ),
-    reserved(
+    name(
         "SLACK_SIGNING_SECRET",
-        "checks that a callback comes from Slack",
+        "the app's Signing Secret: puts buttons under messages in Slack, and checks who says one was pressed",
+    ),
+    name(
+        "PAGERDUTY_WEBHOOK_SECRET",
+        "secret of a PagerDuty webhook subscription, or several with commas between: what is acknowledged there counts here",
     ),
     name(
         "SMTP_URL",

@@ -53,6 +53,27 @@ pub struct Completion {
     pub retry_after: Option<u64>,
 }
 
+/// A claim that is given back until later, as `postpone_notifications` reads it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Postponed {
+    id: Uuid,
+    claim_id: Uuid,
+    /// Seconds.
+    wait: String,
+    error: String,
+}
+
+impl Postponed {
+    pub fn new(claim: &Claim, wait: Duration, error: String) -> Self {
+        Self {
+            id: claim.id,
+            claim_id: claim.claim_id,
+            wait: format!("{:.3}", wait.as_secs_f64()),
+            error,
+        }
+    }
+}
+
 /// The state of the queue and the clock of the engine.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct EngineStatus {
@@ -68,6 +89,12 @@ pub struct EngineStatus {
     pub oldest_due_seconds: Option<f64>,
     #[serde(default)]
     pub dead: i64,
+    /// Reached nobody, and that still matters.
+    #[serde(default)]
+    pub undeliverable: i64,
+    /// When the latest of these was given up; as the database writes it.
+    #[serde(default)]
+    pub undeliverable_at: Option<String>,
 }
 
 /// What one tick did.
@@ -194,6 +221,20 @@ impl Session {
                 statement,
                 &[(&ids, Type::UUID_ARRAY), (&claims, Type::UUID_ARRAY)],
             )
+            .await?;
+        column(first(&rows, NAME)?, 0, NAME)
+    }
+
+    /// Gives back claims that were never started until later; gives how many were still ours.
+    pub async fn postpone_notifications(&self, claims: &[Postponed]) -> Result<i32, DbError> {
+        const NAME: &str = "postpone_notifications";
+        let claims = serde_json::to_string(claims).map_err(|error| DbError::Shape {
+            function: NAME,
+            problem: error.to_string(),
+        })?;
+        let statement = "select rotator.postpone_notifications($1::jsonb)";
+        let rows = self
+            .query(CALL_LIMIT, statement, &[(&claims, Type::TEXT)])
             .await?;
         column(first(&rows, NAME)?, 0, NAME)
     }

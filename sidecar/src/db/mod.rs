@@ -2,7 +2,7 @@
 //! [`Session`]s that heal themselves and a [`Listener`].
 //!
 //! Elsewhere: what the URL means (`target.rs`, `hosts.rs`, `ssl.rs`, `tls.rs`), errors (`error.rs`), the functions of the extension that
-//! `serve` and the pages call (`calls.rs`, those of the audit log in `audit.rs`). No table is named anywhere in this crate. Tests: `tests/` restarts the
+//! `serve` and the pages call (`calls.rs`; callbacks in `press.rs`, the audit log in `audit.rs`). No table is named anywhere in this crate. Tests: `tests/` restarts the
 //! server, cuts connections and gives wrong URLs.
 
 mod audit;
@@ -10,14 +10,18 @@ mod calls;
 mod error;
 mod hosts;
 mod listener;
+mod press;
 mod session;
 mod ssl;
 mod target;
 mod tls;
 
 pub use audit::{Micros, UnsignedBlock};
-pub use calls::{Claim, Completion, EngineStatus, Redemption, ReencryptReport, TickReport};
+pub use calls::{
+    Claim, Completion, EngineStatus, Postponed, Redemption, ReencryptReport, TickReport,
+};
 pub use error::DbError;
+pub use press::{Pressed, Terms};
 pub use listener::Listener;
 pub use session::Session;
 pub use target::Target;

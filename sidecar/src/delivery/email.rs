@@ -8,7 +8,7 @@ use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message as Letter, Tokio1Executor};
 
-use super::mail::{self, Mail, STANDING_HEADERS};
+use super::mail::{self, LIST_ID, Mail, STANDING_HEADERS};
 use super::outcome::Outcome;
 use super::sendgrid::SendGrid;
 use super::{Channel, Delivering, Delivery, Lacking, smtp_url};
@@ -79,6 +79,11 @@ impl Channel for Smtp {
     fn deliver<'a>(&'a self, delivery: Delivery<'a>) -> Delivering<'a> {
         Box::pin(self.send(delivery))
     }
+
+    /// The server.
+    fn destination<'a>(&self, _: &'a str) -> &'a str {
+        ""
+    }
 }
 
 /// The mail as MIME, bodies encoded.
@@ -91,7 +96,8 @@ fn letter(mail: Mail) -> Result<Letter, Outcome> {
     if let Some(thread) = mail.thread {
         letter = letter.references(thread.clone()).in_reply_to(thread);
     }
-    for (name, value) in STANDING_HEADERS {
+    let list = (LIST_ID, mail.list_id.as_str());
+    for (name, value) in STANDING_HEADERS.into_iter().chain([list]) {
         letter = letter.raw_header(HeaderValue::new(
             HeaderName::new_from_ascii_str(name),
             value.to_owned(),
@@ -138,9 +144,11 @@ fn judge_reply(code: u16, enhanced: Option<&str>) -> Outcome {
         None => format!("SMTP {code}"),
     };
     match (code, enhanced) {
-        (400..=499, _) => Outcome::transient(error),
+        // The server closes, RFC 5321, 3.8; other 4xx are about this mailbox.
+        (421, _) => Outcome::transient(error),
+        (400..=499, _) => Outcome::refused(error),
         // It is us who is refused, not this message: once the operator corrects the login, the reminder should go out.
-        (530 | 534 | 535 | 538, _) => Outcome::transient(format!(
+        (530 | 534 | 535 | 538, _) => Outcome::refused(format!(
             "{error}: check user and password in ROTATOR_SMTP_URL"
         )),
         (_, Some("5.1.1" | "5.1.6" | "5.1.10" | "5.2.1")) => Outcome::recipient_gone(error),
@@ -183,6 +191,8 @@ mod tests {
             "In-Reply-To: <0192.3@example.com>",
             "Auto-Submitted: auto-generated",
             "X-Auto-Response-Suppress: All",
+            "List-Id: <acme.rotator.example.com>",
+            "List-Post: NO",
         ] {
             assert!(text.contains(&format!("{line}\r\n")), "{line}\n{text}");
         }

@@ -38,15 +38,20 @@ pub struct Mail {
     pub message_id: String,
     /// The thread it belongs to: for References and In-Reply-To.
     pub thread: Option<String>,
+    /// By which mail programs sort: one list a tenant (RFC 2919).
+    pub list_id: String,
     pub text: String,
     pub html: String,
 }
 
-/// What machines should know: nobody is to answer it by machine (RFC 3834; Microsoft's own header for the same).
-pub const STANDING_HEADERS: [(&str, &str); 2] = [
+/// What machines should know: nobody is to answer it by machine (RFC 3834; Microsoft's own header for the same), and
+/// nobody can write to this list (RFC 2369).
+pub const STANDING_HEADERS: [(&str, &str); 3] = [
     ("Auto-Submitted", "auto-generated"),
     ("X-Auto-Response-Suppress", "All"),
+    ("List-Post", "NO"),
 ];
+pub const LIST_ID: &str = "List-Id";
 
 impl Mail {
     /// The mail for a delivery.
@@ -65,6 +70,7 @@ impl Mail {
             thread: message
                 .has_thread()
                 .then(|| format!("<{}@{domain}>", message.thread)),
+            list_id: list_id(delivery, domain),
             text: render(&Plain { message })?,
             html: render(&Html {
                 message,
@@ -73,7 +79,7 @@ impl Mail {
         };
         let name = mail.from.name.as_deref().unwrap_or_default();
         let thread = mail.thread.as_deref().unwrap_or_default();
-        for text in [name, &mail.subject, &mail.message_id, thread] {
+        for text in [name, &mail.subject, &mail.message_id, thread, &mail.list_id] {
             if !is_header_safe(text) {
                 return Err(Outcome::permanent(
                     "a mail header would hold a control character",
@@ -95,6 +101,19 @@ pub fn sender(text: &str) -> Result<Mailbox, ConfigError> {
         return Err(wrong("it holds a control character"));
     }
     text.parse().map_err(|_| wrong("it is not a mail address"))
+}
+
+/// One list a tenant, below the sender's domain; the tenant's slug has small letters, digits and hyphens.
+fn list_id(delivery: &Delivery<'_>, domain: &str) -> String {
+    let slug = delivery.facts["tenant"]["slug"]
+        .as_str()
+        .unwrap_or_default();
+    let is_label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !slug.is_empty() && slug.chars().all(is_label) {
+        format!("<{slug}.rotator.{domain}>")
+    } else {
+        format!("<rotator.{domain}>")
+    }
 }
 
 /// Stays the same over all attempts.
@@ -165,6 +184,23 @@ pub(super) mod tests {
         let failed = to_alice(&key_rotation_facts("failed")).thread;
         assert_eq!(failed.as_deref(), Some("<key_rotation.0193.7@example.com>"));
         assert_eq!(to_alice(&key_rotation_facts("stalled")).thread, failed);
+    }
+
+    #[test]
+    fn a_tenants_mails_are_one_list() {
+        let of = |slug: Value| {
+            let mut facts = facts("k", 3);
+            facts["tenant"]["slug"] = slug;
+            to_alice(&facts).list_id
+        };
+        assert_eq!(of(json!("acme-2")), "<acme-2.rotator.example.com>");
+        assert_eq!(
+            to_alice(&test_facts()).list_id,
+            "<acme.rotator.example.com>"
+        );
+        for none in [json!(null), json!(""), json!("a>\r\nBcc: eve@evil.test")] {
+            assert_eq!(of(none), "<rotator.example.com>");
+        }
     }
 
     #[test]

@@ -4,11 +4,12 @@
 //! - here: the type that channels get, and which kind is worded where
 //! - `message/facts.rs`: what the database says about a notification, as types
 //! - `message/words.rs`: the sentences about one secret; `message/summary.rs`: about many;
-//!   `message/key_rotation.rs`: about a tenant's keys
+//!   `message/key_rotation.rs`: about a tenant's keys; `message/contact_gone.rs`: about an address that is gone
 //! - `message/line.rs`: one line, and short
 //!
 //! Elsewhere: the facts themselves, local dates included (`sql/api`); layout and escaping (each channel's file).
 
+mod contact_gone;
 mod facts;
 mod key_rotation;
 mod line;
@@ -22,13 +23,13 @@ use serde_json::Value;
 
 pub use line::{one_line, shorten};
 
-use facts::{Facts, KeyRotation, Summary};
+use facts::{ContactGone, Facts, KeyRotation, Summary};
 
 /// What a notification is for. The names are those of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Reminder,
-    /// Words for it come with the escalation ladder; until then [`MessageError::Kind`].
+    /// Nobody took it on: somebody else is told.
     Escalation,
     Summary,
     Test,
@@ -38,6 +39,8 @@ pub enum Kind {
     Resolve,
     /// A key rotation failed, is stalled or can't start.
     KeyRotation,
+    /// Nobody is there any more where somebody was reached.
+    ContactGone,
 }
 
 impl Kind {
@@ -51,6 +54,7 @@ impl Kind {
             Self::Acknowledge => "acknowledge",
             Self::Resolve => "resolve",
             Self::KeyRotation => "key_rotation",
+            Self::ContactGone => "contact_gone",
         }
     }
 
@@ -63,6 +67,7 @@ impl Kind {
             Self::Acknowledge,
             Self::Resolve,
             Self::KeyRotation,
+            Self::ContactGone,
         ]
         .into_iter()
         .find(|kind| kind.name() == name)
@@ -137,7 +142,7 @@ impl Pages {
         Self(base)
     }
 
-    fn of(&self, token: &str) -> String {
+    pub fn of(&self, token: &str) -> String {
         format!("{}{token}", self.0)
     }
 
@@ -163,7 +168,6 @@ impl Message {
             .ok_or(MessageError::Shape)?;
         let unknown = || MessageError::Kind(shorten(&one_line(name), 40));
         match Kind::find(name).ok_or_else(unknown)? {
-            Kind::Escalation => Err(unknown()),
             Kind::Summary => {
                 let summary = Summary::deserialize(facts).map_err(|_| MessageError::Shape)?;
                 summary::render(&summary, pages)
@@ -172,11 +176,20 @@ impl Message {
                 let rotation = KeyRotation::deserialize(facts).map_err(|_| MessageError::Shape)?;
                 Ok(key_rotation::render(&rotation))
             }
+            Kind::ContactGone => {
+                let gone = ContactGone::deserialize(facts).map_err(|_| MessageError::Shape)?;
+                Ok(contact_gone::render(&gone))
+            }
             Kind::Test => words::render(Kind::Test, &read(facts)?, Some(pages.test())),
-            kind @ (Kind::Reminder | Kind::Acknowledge | Kind::Resolve) => {
+            kind @ (Kind::Reminder | Kind::Escalation | Kind::Acknowledge | Kind::Resolve) => {
                 words::render(kind, &read(facts)?, link)
             }
         }
+    }
+
+    /// Of its link, the right to act: never logged.
+    pub fn token(&self) -> Option<&str> {
+        self.link.as_deref()?.rsplit('/').next()
     }
 
     /// Others may follow it about the same thing.

@@ -17,6 +17,9 @@ mod retry_after;
 mod sendgrid;
 mod slack;
 mod slack_answer;
+mod slack_api;
+mod slack_buttons;
+mod slack_desk;
 mod slack_layout;
 mod smtp_url;
 mod web;
@@ -25,8 +28,10 @@ mod webhook_event;
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -34,6 +39,7 @@ use uuid::Uuid;
 
 pub use egress::Egress;
 pub use message::{Item, Kind, Message, MessageError, Pages};
+pub use slack_desk::{Action, Deed, OPEN, Press, SlackDesk, Spot};
 pub use outcome::{FinalReason, Outcome, RetryReason};
 
 use crate::config::{ConfigError, Settings};
@@ -68,6 +74,23 @@ pub type Delivering<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 pub trait Channel: Send + Sync {
     /// Hands one message over. Ends within 20 seconds, and never panics on what a vendor answers.
     fn deliver<'a>(&'a self, delivery: Delivery<'a>) -> Delivering<'a>;
+
+    /// Who works or fails as one: with the recipient, or with all of the channel's where one server is behind them.
+    fn destination<'a>(&self, recipient: &'a str) -> &'a str {
+        recipient
+    }
+
+    /// How often the vendor takes a message for one destination, if it says so and the channel doesn't see to it itself.
+    fn rate(&self) -> Option<Rate> {
+        None
+    }
+}
+
+/// So many at once, and then one every so often.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    pub at_once: u32,
+    pub every: Duration,
 }
 
 /// All channels of this version, by the name the database uses.
@@ -97,6 +120,17 @@ impl Channels {
         })
     }
 
+    /// A name for the destination of a claim, the same for all that go there, and how often it takes one.
+    pub fn destination(&self, claim: &Claim) -> (u64, Option<Rate>) {
+        let mut hasher = DefaultHasher::new();
+        claim.channel.hash(&mut hasher);
+        let Some(channel) = self.by_name.get(claim.channel.as_str()) else {
+            return (hasher.finish(), None);
+        };
+        channel.destination(&claim.recipient).hash(&mut hasher);
+        (hasher.finish(), channel.rate())
+    }
+
     /// Delivers one claim with the page of its token as link.
     pub async fn deliver(&self, claim: &Claim, link: Option<String>) -> Outcome {
         let Some(channel) = self.by_name.get(claim.channel.as_str()) else {
@@ -106,7 +140,7 @@ impl Channels {
             ));
         };
         if claim.recipient.is_empty() {
-            return Outcome::transient("the recipient can't be decrypted");
+            return Outcome::refused("the recipient can't be decrypted");
         }
         match Message::render(&claim.message, link, &self.pages) {
             Ok(message) => {
@@ -121,7 +155,7 @@ impl Channels {
                     })
                     .await
             }
-            Err(error @ MessageError::Undecipherable) => Outcome::transient(error.to_string()),
+            Err(error @ MessageError::Undecipherable) => Outcome::refused(error.to_string()),
             Err(error @ (MessageError::Kind(_) | MessageError::Shape)) => {
                 Outcome::permanent(error.to_string())
             }
@@ -151,7 +185,7 @@ impl Lacking {
                 self.error
             );
         }
-        Outcome::transient(self.error)
+        Outcome::refused(self.error)
     }
 }
 

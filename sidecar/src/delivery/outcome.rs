@@ -9,6 +9,9 @@ use crate::db::{Claim, Completion};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryReason {
     Transient,
+    /// Somebody is there and doesn't take this one now; for the database that is transient. It says nothing about others
+    /// to the same destination.
+    Refused,
     RateLimited,
     Timeout,
 }
@@ -47,6 +50,15 @@ impl Outcome {
         }
     }
 
+    /// Not now, by somebody who may take the next one: a mailbox that is full, or a setting of ours that is missing.
+    pub fn refused(error: impl Into<String>) -> Self {
+        Self::Retry {
+            after: None,
+            reason: RetryReason::Refused,
+            error: error.into(),
+        }
+    }
+
     /// No answer in time. Whether it was delivered is unknown, so it may arrive twice.
     pub fn timeout(error: impl Into<String>) -> Self {
         Self::Retry {
@@ -77,7 +89,7 @@ impl Outcome {
         match self {
             Self::Delivered { .. } => "delivered",
             Self::Retry {
-                reason: RetryReason::Transient,
+                reason: RetryReason::Transient | RetryReason::Refused,
                 ..
             } => "transient",
             Self::Retry {

@@ -11,7 +11,8 @@
 //! | P4 | info | warning |
 //! | none (a summary) | warning | error |
 //!
-//! A test is info. A key rotation that failed is an error; one that is stalled or can't start, a warning. Sending: `pagerduty.rs`.
+//! A test is info. A key rotation that failed is an error; one that is stalled or can't start, a
+//! warning, and so is a contact that is gone. Sending: `pagerduty.rs`.
 
 use serde_json::{Map, Value, json};
 
@@ -46,9 +47,12 @@ pub fn event(delivery: &Delivery<'_>, client_url: &str) -> Value {
     let action = match message.kind {
         Kind::Acknowledge => "acknowledge",
         Kind::Resolve => "resolve",
-        Kind::Reminder | Kind::Escalation | Kind::Summary | Kind::Test | Kind::KeyRotation => {
-            "trigger"
-        }
+        Kind::Reminder
+        | Kind::Escalation
+        | Kind::Summary
+        | Kind::Test
+        | Kind::KeyRotation
+        | Kind::ContactGone => "trigger",
     };
     let mut event = json!({"event_action": action, "dedup_key": dedup_key(message)});
     if action != "trigger" {
@@ -92,7 +96,7 @@ fn severity(message: &Message) -> &'static str {
     match message.kind {
         Kind::Test => return "info",
         Kind::KeyRotation if message.urgent => return "error",
-        Kind::KeyRotation => return "warning",
+        Kind::KeyRotation | Kind::ContactGone => return "warning",
         _ => {}
     }
     match (message.priority.as_deref(), message.overdue) {
@@ -109,6 +113,7 @@ fn class(message: &Message) -> &'static str {
     match (message.kind, message.overdue) {
         (Kind::Test, _) => "test",
         (Kind::KeyRotation, _) => "key rotation",
+        (Kind::ContactGone, _) => "contact gone",
         (_, true) => "credential overdue",
         (_, false) => "credential expiring",
     }

@@ -6,7 +6,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 
 use super::egress::Egress;
-use super::mail::{Mail, STANDING_HEADERS};
+use super::mail::{LIST_ID, Mail, STANDING_HEADERS};
 use super::outcome::{Outcome, RetryReason};
 use super::web::{self, Answer};
 use super::{Channel, Delivering, Delivery};
@@ -75,10 +75,15 @@ impl Channel for SendGrid {
     fn deliver<'a>(&'a self, delivery: Delivery<'a>) -> Delivering<'a> {
         Box::pin(self.send(delivery))
     }
+
+    /// Its API.
+    fn destination<'a>(&self, _: &'a str) -> &'a str {
+        ""
+    }
 }
 
 fn body(mail: &Mail, id: &str) -> Value {
-    let mut headers = json!({"Message-ID": mail.message_id});
+    let mut headers = json!({"Message-ID": mail.message_id, LIST_ID: mail.list_id});
     for (name, value) in STANDING_HEADERS {
         headers[name] = json!(value);
     }

@@ -1,32 +1,33 @@
 //! Slack: `chat.postMessage` with a bot token for channels and people, or an incoming webhook when the recipient is
-//! its URL. Slack has no idempotency key: after a timeout the same message may arrive twice.
+//! its URL. Slack has no idempotency key: after a timeout the same message may arrive twice. A later step of an alert
+//! replies to the first message about it; once somebody acted, those messages are changed in place.
 //!
-//! Elsewhere: how a message looks (`slack_layout.rs`), what Slack's answers mean (`slack_answer.rs`), how HTTP is spoken
-//! (`web.rs`).
+//! Elsewhere: how a message looks (`slack_layout.rs`, `slack_buttons.rs`), how Slack is called (`slack_api.rs`), what its
+//! answers mean (`slack_answer.rs`), what a press is answered with (`slack_desk.rs`).
 
-use reqwest::Client;
+use std::time::Duration;
+
+use serde::Deserialize;
 use serde_json::{Value, json};
-use url::{Host, Url};
+use url::Url;
 
-use super::egress::Egress;
 use super::outcome::Outcome;
-use super::web;
-use super::{Channel, Delivering, Delivery, Lacking, slack_answer, slack_layout};
-use crate::config::{ConfigError, Secret, Settings};
+use super::slack_answer::{self, Place};
+use super::slack_api::{SlackApi, hook};
+use super::{Channel, Delivering, Delivery, Kind, Lacking, Rate, slack_buttons, slack_layout};
+use crate::config::{ConfigError, Settings};
 
-const API: &str = "https://slack.com";
-const HOOKS_HOST: &str = "hooks.slack.com";
-const HOOKS_PATH: &str = "/services/";
+const WEBHOOKS: &str = "/services/";
 /// Longest channel name is 80 characters: <https://docs.slack.dev/reference/methods/conversations.create>
 const RECIPIENT_LIMIT: usize = 81;
+/// Messages of one alert that are changed in place; there are rarely more than three.
+const CHANGED: usize = 10;
 
 /// Posts messages to Slack.
 pub struct Slack {
-    client: Client,
-    egress: Egress,
-    token: Option<Secret>,
-    /// Stands for Slack's hosts.
-    stand_in: Option<Url>,
+    api: SlackApi,
+    /// Presses are heard: `ROTATOR_SLACK_SIGNING_SECRET` is set.
+    has_buttons: bool,
     no_token: Lacking,
 }
 
@@ -37,82 +38,138 @@ enum Address {
     Webhook(Url),
 }
 
+/// Messages about the same alert that this recipient has.
+#[derive(Default, Deserialize)]
+struct Thread {
+    provider_message_id: String,
+    /// Oldest first.
+    #[serde(default)]
+    messages: Vec<String>,
+}
+
 impl Slack {
     /// Takes token and stand-in URL from the settings.
     ///
     /// # Errors
-    /// A token that can't be a header, or no usable TLS roots on this machine.
+    /// As [`SlackApi::new`].
     pub fn new(settings: &Settings) -> Result<Self, ConfigError> {
-        let egress = Egress::new(settings.egress_allow.clone());
-        let client = web::vendor_client(settings.slack_url.as_ref(), &egress)?;
-        let token = settings
-            .slack_bot_token
-            .as_ref()
-            .map(|token| Secret::new(token.expose().to_owned()));
-        if token
-            .as_ref()
-            .is_some_and(|token| !token.expose().bytes().all(|byte| byte.is_ascii_graphic()))
-        {
-            let hint = "copy the Bot User OAuth Token from the app's page \"OAuth & Permissions\"";
-            return Err(ConfigError::invalid(
-                "ROTATOR_SLACK_BOT_TOKEN",
-                "it holds a blank or a special character",
-                hint,
-            ));
-        }
         Ok(Self {
-            client,
-            egress,
-            token,
-            stand_in: settings.slack_url.clone(),
+            api: SlackApi::new(settings)?,
+            has_buttons: settings.slack_signing_secret.is_some(),
             no_token: Lacking::new("ROTATOR_SLACK_BOT_TOKEN is not set"),
         })
     }
 
     async fn post(&self, delivery: Delivery<'_>) -> Outcome {
-        let body = slack_layout::body(delivery.message);
-        match address(delivery.recipient) {
-            Some(Address::Conversation(channel)) => self.call_api(channel, body).await,
-            Some(Address::Webhook(url)) => {
-                let id = format!("webhook:{}", delivery.notification_id);
-                self.call_webhook(url, &body, id).await
+        let buttons = if self.has_buttons {
+            slack_buttons::elements(delivery.message, delivery.facts)
+        } else {
+            Vec::new()
+        };
+        let body = slack_layout::body(delivery.message, buttons);
+        let thread = Thread::deserialize(&delivery.facts["thread"]).ok();
+        match (address(delivery.recipient), delivery.message.kind) {
+            (Some(Address::Conversation(channel)), Kind::Acknowledge | Kind::Resolve) => {
+                self.settle(
+                    &channel,
+                    body,
+                    thread.unwrap_or_default(),
+                    delivery.message.kind,
+                )
+                .await
             }
-            None => Outcome::permanent(
+            (Some(Address::Conversation(channel)), _) => {
+                self.post_message(&channel, body, thread.as_ref()).await
+            }
+            (Some(Address::Webhook(_)), Kind::Acknowledge | Kind::Resolve) => {
+                Outcome::permanent("a message by a webhook can't be changed")
+            }
+            (Some(Address::Webhook(url)), _) => {
+                let id = format!("webhook:{}", delivery.notification_id);
+                match self.api.post_to_hook(url, &body).await {
+                    Ok(answer) => slack_answer::judge_webhook(&answer, id),
+                    Err(outcome) => outcome,
+                }
+            }
+            (None, _) => Outcome::permanent(
                 "the recipient is neither a Slack channel nor an incoming webhook",
             ),
         }
     }
 
-    async fn call_api(&self, channel: String, mut body: Value) -> Outcome {
-        let Some(token) = &self.token else {
-            return self.no_token.outcome();
-        };
+    /// A message; a reply that the channel sees as well where there is a thread.
+    async fn post_message(&self, channel: &str, body: Value, thread: Option<&Thread>) -> Outcome {
+        if let Some(first) = thread.and_then(Thread::first) {
+            let outcome = self.reply(channel, body.clone(), first, true).await;
+            // Without its first message it stands for itself.
+            if let Some(outcome) = outcome {
+                return outcome;
+            }
+        }
+        let mut body = body;
         body["channel"] = json!(channel);
-        let base = self
-            .stand_in
-            .as_ref()
-            .map_or(API, |url| url.as_str().trim_end_matches('/'));
-        let request = self
-            .client
-            .post(format!("{base}/api/chat.postMessage"))
-            .bearer_auth(token.expose())
-            .json(&body);
-        match web::send(request).await {
-            Ok(answer) => slack_answer::judge_api(&answer),
-            Err(outcome) => outcome,
+        match self.api.call("chat.postMessage", &body).await {
+            None => self.no_token.outcome(),
+            Some(Err(outcome)) => outcome,
+            Some(Ok(answer)) => slack_answer::judge_message(&answer, channel),
         }
     }
 
-    async fn call_webhook(&self, url: Url, body: &Value, id: String) -> Outcome {
-        let url = match &self.stand_in {
-            Some(base) => format!("{}{}", base.as_str().trim_end_matches('/'), url.path()),
-            None if self.egress.permits_host(url.host().as_ref()) => url.into(),
-            None => return Outcome::permanent("the webhook's host is not permitted"),
-        };
-        match web::send(self.client.post(url).json(body)).await {
-            Ok(answer) => slack_answer::judge_webhook(&answer, id),
-            Err(outcome) => outcome,
+    /// None when what it replies to is gone.
+    async fn reply(
+        &self,
+        channel: &str,
+        mut body: Value,
+        first: &str,
+        loud: bool,
+    ) -> Option<Outcome> {
+        body["channel"] = json!(channel);
+        body["thread_ts"] = json!(first);
+        body["reply_broadcast"] = json!(loud);
+        match self.api.call("chat.postMessage", &body).await {
+            None => Some(self.no_token.outcome()),
+            Some(Err(outcome)) => Some(outcome),
+            Some(Ok(answer)) if slack_answer::is_gone(&answer) => None,
+            Some(Ok(answer)) => Some(slack_answer::judge_message(&answer, channel)),
         }
+    }
+
+    /// Somebody acted: the messages about it say so from now on, and its end is told to who follows the thread.
+    async fn settle(&self, channel: &str, body: Value, thread: Thread, kind: Kind) -> Outcome {
+        let newest = thread.messages.len().saturating_sub(CHANGED);
+        for message in &thread.messages[newest..] {
+            let Some(place) = Place::read(message, channel) else {
+                continue;
+            };
+            let mut body = body.clone();
+            body["channel"] = json!(place.channel);
+            body["ts"] = json!(place.ts);
+            let outcome = match self.api.call("chat.update", &body).await {
+                None => return self.no_token.outcome(),
+                Some(Err(outcome)) => outcome,
+                Some(Ok(answer)) if slack_answer::is_gone(&answer) => continue,
+                Some(Ok(answer)) => slack_answer::judge_api(&answer),
+            };
+            if !matches!(outcome, Outcome::Delivered { .. }) {
+                return outcome;
+            }
+        }
+        let id = thread.provider_message_id.clone();
+        if let (Kind::Resolve, Some(first)) = (kind, thread.first())
+            && let Some(outcome) = self.reply(channel, body, first, false).await
+        {
+            return outcome;
+        }
+        Outcome::Delivered { id }
+    }
+}
+
+impl Thread {
+    /// The timestamp that replies name.
+    fn first(&self) -> Option<&str> {
+        let kept = self.provider_message_id.as_str();
+        let ts = kept.rsplit_once('/').map_or(kept, |(_, ts)| ts);
+        (!ts.is_empty()).then_some(ts)
     }
 }
 
@@ -120,20 +177,21 @@ impl Channel for Slack {
     fn deliver<'a>(&'a self, delivery: Delivery<'a>) -> Delivering<'a> {
         Box::pin(self.post(delivery))
     }
+
+    /// A channel takes about one message a second, and short bursts of more:
+    /// <https://docs.slack.dev/apis/web-api/rate-limits#posting-messages>
+    fn rate(&self) -> Option<Rate> {
+        Some(Rate {
+            at_once: 10,
+            every: Duration::from_secs(1),
+        })
+    }
 }
 
 fn address(recipient: &str) -> Option<Address> {
     let recipient = recipient.trim();
     if recipient.contains("://") {
-        let url = Url::parse(recipient).ok()?;
-        let ours = url.scheme() == "https"
-            && url.host() == Some(Host::Domain(HOOKS_HOST))
-            && url.port().is_none()
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.path().starts_with(HOOKS_PATH)
-            && url.path().len() > HOOKS_PATH.len();
-        return ours.then_some(Address::Webhook(url));
+        return hook(recipient, WEBHOOKS).map(Address::Webhook);
     }
     let name = recipient.strip_prefix(['#', '@']).unwrap_or(recipient);
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');

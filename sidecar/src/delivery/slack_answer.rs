@@ -24,13 +24,86 @@ const GONE: &[&str] = &[
     "user_not_found",
 ];
 
+/// The message isn't there any more, or can't be changed: <https://docs.slack.dev/reference/methods/chat.update#errors>
+const UNCHANGEABLE: &[&str] = &[
+    "cant_update_message",
+    "edit_window_closed",
+    "message_not_found",
+    "thread_not_found",
+];
+
 #[derive(Deserialize)]
 struct ApiAnswer {
     ok: bool,
     #[serde(default)]
+    channel: Option<String>,
+    #[serde(default)]
     ts: Option<String>,
     #[serde(default)]
     error: Option<String>,
+}
+
+/// Where a message is, as Slack says: its conversation, and its timestamp there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub channel: String,
+    pub ts: String,
+}
+
+impl Place {
+    /// As it is kept: the timestamp, after the conversation where the recipient isn't its id, since a name or a person
+    /// can't be given to change a message.
+    pub fn kept(&self, recipient: &str) -> String {
+        if is_conversation(recipient) {
+            self.ts.clone()
+        } else {
+            format!("{}/{}", self.channel, self.ts)
+        }
+    }
+
+    /// From what was kept of a message to that recipient.
+    pub fn read(kept: &str, recipient: &str) -> Option<Self> {
+        let (channel, ts) = kept.split_once('/').unwrap_or((recipient, kept));
+        let is_ts =
+            ts.contains('.') && ts.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        (is_ts && is_conversation(channel)).then(|| Self {
+            channel: channel.to_owned(),
+            ts: ts.to_owned(),
+        })
+    }
+}
+
+/// An id of a channel, a group or a direct conversation; a person's (U…) is none.
+pub fn is_conversation(text: &str) -> bool {
+    text.starts_with(['C', 'D', 'G'])
+        && text.len() > 1
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+}
+
+/// What an answer to `chat.postMessage` means; the id says where the message is.
+pub fn judge_message(answer: &Answer, recipient: &str) -> Outcome {
+    let conversation = || -> Option<String> {
+        let answer: ApiAnswer = serde_json::from_slice(&answer.body).ok()?;
+        answer.channel.filter(|channel| is_conversation(channel))
+    };
+    match (judge_api(answer), conversation()) {
+        (Outcome::Delivered { id: ts }, Some(channel)) => Outcome::Delivered {
+            id: Place { channel, ts }.kept(recipient),
+        },
+        (outcome, _) => outcome,
+    }
+}
+
+/// Whether what was to be changed, or replied to, isn't there any more.
+pub fn is_gone(answer: &Answer) -> bool {
+    serde_json::from_slice::<ApiAnswer>(&answer.body).is_ok_and(|answer| {
+        !answer.ok
+            && answer
+                .error
+                .is_some_and(|error| UNCHANGEABLE.contains(&error.as_str()))
+    })
 }
 
 /// What an answer of the API means. HTTP 200 with `ok: false` is a failure.
@@ -196,6 +269,50 @@ mod tests {
                 id: "1405895017.000506".to_owned()
             }
         );
+    }
+
+    #[test]
+    fn a_message_that_is_gone_is_told_from_other_failures() {
+        assert!(is_gone(&answer(
+            200,
+            r#"{"ok":false,"error":"message_not_found"}"#
+        )));
+        assert!(is_gone(&answer(
+            200,
+            r#"{"ok":false,"error":"thread_not_found"}"#
+        )));
+        for body in [
+            r#"{"ok":true,"ts":"1.2"}"#,
+            r#"{"ok":false,"error":"ratelimited"}"#,
+            "",
+            "{}",
+        ] {
+            assert!(!is_gone(&answer(200, body)), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_found_again_where_slack_put_it() {
+        let place = Place {
+            channel: "D024BE91L".to_owned(),
+            ts: "1700000000.000001".to_owned(),
+        };
+        for (recipient, kept) in [
+            ("D024BE91L", "1700000000.000001"),
+            ("U0123ABCDEF", "D024BE91L/1700000000.000001"),
+            ("#deploys", "D024BE91L/1700000000.000001"),
+        ] {
+            assert_eq!(place.kept(recipient), kept);
+            assert_eq!(Place::read(kept, recipient).as_ref(), Some(&place));
+        }
+        for (kept, recipient) in [
+            ("1700000000.000001", "#deploys"),
+            ("slack", "C1"),
+            ("x/1.2", "C1"),
+            ("webhook:1", "C1"),
+        ] {
+            assert_eq!(Place::read(kept, recipient), None, "{kept}");
+        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! How a message looks in Slack: a section that says what, when and what to do, a line of context, a button that opens
 //! the page; in a summary a short section with its own button for each secret, at most 20 of the 50 blocks that Slack
-//! takes (<https://docs.slack.dev/reference/block-kit/blocks>). Sending and judging answers: `slack.rs`.
+//! takes (<https://docs.slack.dev/reference/block-kit/blocks>). Buttons that call back: `slack_buttons.rs`; sending:
+//! `slack.rs`; judging answers: `slack_answer.rs`.
 
 use serde_json::{Value, json};
 
 use super::message::{Item, Message, shorten};
+use super::slack_buttons;
 
 /// <https://docs.slack.dev/reference/block-kit/blocks/section-block>: text of a section.
 const SECTION_LIMIT: usize = 3000;
@@ -19,8 +21,9 @@ const TEXT_LIMIT: usize = 4000;
 /// What the button of one secret in a list says.
 const ITEM_BUTTON: &str = "Open";
 
-/// The body of `chat.postMessage` without its channel; also the body for an incoming webhook.
-pub fn body(message: &Message) -> Value {
+/// The body of `chat.postMessage` without its channel; also the body for an incoming webhook. `acts`: the buttons that
+/// call back, before the one that opens the page.
+pub fn body(message: &Message, acts: Vec<Value>) -> Value {
     let mark = if message.urgent {
         ":rotating_light: "
     } else {
@@ -46,10 +49,18 @@ pub fn body(message: &Message) -> Value {
     let mut fallback = format!("{mark}{subject}. {when}. {todo}");
     if let Some(link) = fitting(message.link.as_deref()) {
         let mut button = button(message.button(), link);
-        if message.urgent {
+        // Where others act, this one only tells more.
+        if acts.is_empty() && message.urgent {
             button["style"] = json!("danger");
+        } else if !acts.is_empty() {
+            button["text"]["text"] = json!(ITEM_BUTTON);
         }
-        blocks.push(json!({"type": "actions", "elements": [button]}));
+        let mut actions = json!({"type": "actions"});
+        if let Some(id) = slack_buttons::block_id(message).filter(|_| !acts.is_empty()) {
+            actions["block_id"] = json!(id);
+        }
+        actions["elements"] = acts.into_iter().chain([button]).collect();
+        blocks.push(actions);
         fallback.push_str(&format!(" <{}>", escape(link)));
     }
     json!({
@@ -85,7 +96,7 @@ fn section(escaped: &str) -> Value {
 fn button(label: &str, link: &str) -> Value {
     json!({
         "type": "button",
-        "action_id": "open_link",
+        "action_id": slack_buttons::OPEN,
         "text": {"type": "plain_text", "text": shorten(label, BUTTON_TEXT_LIMIT)},
         "url": link,
     })
@@ -106,6 +117,11 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
+}
+
+/// A text of ours, or of others, that is no markup.
+pub fn plain(text: &str, limit: usize) -> String {
+    cut(&escape(text), limit)
 }
 
 /// Cuts escaped text to the limit without leaving half an entity at its end.
@@ -130,7 +146,7 @@ mod tests {
     use crate::delivery::message::tests::{self, facts};
 
     fn render(name: &str, days: i64) -> Value {
-        body(&tests::render(&facts(name, days)))
+        body(&tests::render(&facts(name, days)), Vec::new())
     }
 
     #[test]
@@ -179,7 +195,7 @@ mod tests {
         for field in ["purpose", "provider_ref", "environment", "owner_id"] {
             long["secret"][field] = json!("<".repeat(10_000));
         }
-        let body = body(&tests::render(&long));
+        let body = body(&tests::render(&long), Vec::new());
         for block in body["blocks"].as_array().unwrap() {
             for text in [&block["text"]["text"], &block["elements"][0]["text"]] {
                 assert!(
@@ -200,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_test_looks_like_a_reminder_and_opens_its_own_page() {
-        let body = body(&tests::render(&tests::test_facts()));
+        let body = body(&tests::render(&tests::test_facts()), Vec::new());
         let section = body["blocks"][0]["text"]["text"].as_str().unwrap();
         assert!(section.starts_with("*[Test] sample-api-key expires in 14 days*\n"));
         assert!(section.ends_with("Open the link once to see that it works."));
@@ -217,7 +233,7 @@ mod tests {
             facts["items"][i]["secret"]["name"] = json!("<&".repeat(128));
             facts["items"][i]["secret"]["owner_id"] = json!("&".repeat(255));
         }
-        let body = body(&tests::render(&facts));
+        let body = body(&tests::render(&facts), Vec::new());
         let blocks = body["blocks"].as_array().unwrap();
         assert_eq!(blocks.len(), 22);
         for (i, block) in blocks[1..21].iter().enumerate() {
@@ -240,7 +256,7 @@ mod tests {
     fn a_key_rotation_has_no_button_and_its_errors_are_only_text() {
         let mut facts = tests::key_rotation_facts("failed");
         facts["error"] = json!("row <!channel> & <https://evil|x>");
-        let message = body(&tests::render(&facts));
+        let message = body(&tests::render(&facts), Vec::new());
         let blocks = message["blocks"].as_array().unwrap();
         assert_eq!(blocks.len(), 2, "{message:#}");
         let section = blocks[0]["text"]["text"].as_str().unwrap();
@@ -250,7 +266,10 @@ mod tests {
         assert!(section.contains("row &lt;!channel&gt; &amp; &lt;https://evil|x&gt;"));
         assert!(section.ends_with("\nMend these rows, then select rotator.retry_key_rotation(7)"));
         for state in ["stalled", "overdue"] {
-            let message = body(&tests::render(&tests::key_rotation_facts(state)));
+            let message = body(
+                &tests::render(&tests::key_rotation_facts(state)),
+                Vec::new(),
+            );
             let text = message["text"].as_str().unwrap();
             assert!(text.starts_with("Key rotation of Acme is "), "{text}");
         }

@@ -34,6 +34,9 @@ const ROTATION: &[&str] = &[
     "started_at",
 ];
 
+/// What is known of a contact that is gone.
+const CONTACT: &[&str] = &["id", "channel", "hint", "owners"];
+
 /// The whole body.
 pub fn body(delivery: &Delivery<'_>) -> Value {
     let message = delivery.message;
@@ -51,6 +54,11 @@ pub fn body(delivery: &Delivery<'_>) -> Value {
             data.insert("items".to_owned(), items(delivery));
         }
         Kind::KeyRotation => data.extend(key_rotation(facts)),
+        Kind::ContactGone => {
+            data.insert("since".to_owned(), text(&facts["since_at"]));
+            data.insert("contact".to_owned(), pick(&facts["contact"], CONTACT));
+            data.insert("secrets".to_owned(), facts["secrets"].clone());
+        }
         _ => {
             data.extend(standing(facts, message.overdue));
             data.insert(
@@ -130,7 +138,7 @@ fn text(value: &Value) -> Value {
 mod tests {
     use super::*;
     use crate::delivery::message::tests::{
-        facts, key_rotation_facts, render, summary_facts, test_facts,
+        contact_gone_facts, facts, key_rotation_facts, render, summary_facts, test_facts,
     };
     use uuid::Uuid;
 
@@ -219,6 +227,22 @@ mod tests {
         assert_eq!(
             (&data["state"], &data["rotation"]),
             (&json!("overdue"), &Value::Null)
+        );
+    }
+
+    #[test]
+    fn version_one_of_a_contact_that_is_gone() {
+        let body = body_of(&contact_gone_facts());
+        assert_eq!(body["type"], "rotator.contact_gone");
+        assert_eq!(
+            body["data"],
+            json!({
+                "summary": "The email contact of dana is gone",
+                "tenant": {"slug": "acme", "name": "Acme"},
+                "since": "2026-11-22T19:31:00Z",
+                "contact": {"id": "0194", "channel": "email", "hint": "…@acme.example", "owners": ["dana"]},
+                "secrets": 3,
+            })
         );
     }
 

@@ -63,6 +63,16 @@ fn render(health: &Health, status: Option<&EngineStatus>) -> String {
         figures.waiting() as f64,
     );
     page.one_counter(
+        "rotator_postponed_total",
+        "Claims given back because their destination fails or has its pace.",
+        figures.postponed_claims(),
+    );
+    page.one_gauge(
+        "rotator_open_circuits",
+        "Destinations that failed again and again, to which this sidecar sends nothing for the moment.",
+        figures.open_circuits() as f64,
+    );
+    page.one_counter(
         "rotator_reencrypted_rows_total",
         "Rows that this sidecar re-encrypted.",
         figures.reencrypted_rows(),
@@ -210,6 +220,11 @@ fn queue(page: &mut Page, status: &EngineStatus) {
         "rotator_dead_notifications",
         "Notifications that were given up.",
         status.dead as f64,
+    );
+    page.one_gauge(
+        "rotator_notifications_undeliverable",
+        "Notifications that reached nobody by any contact, until somebody knows; 10000 stands for more.",
+        status.undeliverable as f64,
     );
     if let Some(seconds) = status.seconds_since_tick {
         page.one_gauge(

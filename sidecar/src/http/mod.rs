@@ -1,17 +1,24 @@
-//! The sidecar's HTTP: links in notifications, health probes and metrics. Everything else is 404.
+//! The sidecar's HTTP: links in notifications, callbacks of vendors, health probes and metrics. Everything else is 404.
 //!
-//! One file a family: the socket (`server.rs`), `/a/{token}` (`link.rs`), its form (`form.rs`) and pages (`page.rs`), forms of other
-//! sites (`origin.rs`), the page behind a test notification (`test_link.rs`), refused actions (`refusals.rs`), `/healthz` and `/readyz` (`probes.rs`), `/metrics` (`metrics.rs`, `process.rs`). Here: routes, headers, limits, the access log.
+//! One file a family: the socket (`server.rs`), `/a/{token}` (`link.rs`), its form (`form.rs`) and pages (`page.rs`),
+//! forms of other sites (`origin.rs`), the page behind a test notification (`test_link.rs`), refused actions
+//! (`refusals.rs`), `/slack/interactions` (`slack.rs`, what it says: `slack_call.rs`), `/pagerduty/webhooks`
+//! (`pagerduty.rs`), both signed (`signature.rs`), `/healthz` and `/readyz` (`probes.rs`), `/metrics` (`metrics.rs`,
+//! `process.rs`). Here: routes, headers, limits, the access log.
 
 mod form;
 mod link;
 mod metrics;
 mod origin;
 mod page;
+mod pagerduty;
 mod probes;
 mod process;
 mod refusals;
 mod server;
+mod signature;
+mod slack;
+mod slack_call;
 mod test_link;
 
 use std::sync::Arc;
@@ -22,12 +29,12 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::time::timeout;
 
 pub use server::{bind, serve};
 
-use crate::config::Settings;
+use crate::config::{ConfigError, Settings};
 use crate::db::Session;
 use crate::serve::Health;
 
@@ -37,11 +44,16 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// All routes: of the pages, and of `ROTATOR_METRICS_LISTEN` where that is set. `session` is for people who wait:
 /// nothing slow runs on it.
+///
+/// # Errors
+/// A setting of the callbacks can't be used.
 pub fn routers(
     settings: &Settings,
     session: Arc<Session>,
     health: Arc<Health>,
-) -> (Router, Option<Router>) {
+) -> Result<(Router, Option<Router>), ConfigError> {
+    let slack = slack::Slack::new(settings, session.clone())?;
+    let pagerduty = pagerduty::PagerDuty::new(settings, session.clone());
     let links = Arc::new(link::Links {
         session: session.clone(),
         refusals: refusals::Refusals::default(),
@@ -55,19 +67,27 @@ pub fn routers(
     let with_figures = for_machines
         .clone()
         .route("/metrics", get(metrics::metrics));
-    let pages = Router::new()
+    let mut pages = Router::new()
         .route(
             "/a/{token}",
             get(link::show).post(link::act).with_state(links),
         )
         .route("/a/test", get(test_link::show).fallback(test_link::refuse));
+    if let Some(slack) = slack {
+        let calls = post(slack::interact).layer(DefaultBodyLimit::max(slack::BODY_LIMIT));
+        pages = pages.route("/slack/interactions", calls.with_state(Arc::new(slack)));
+    }
+    if let Some(pagerduty) = pagerduty {
+        let calls = post(pagerduty::receive).layer(DefaultBodyLimit::max(pagerduty::BODY_LIMIT));
+        pages = pages.route("/pagerduty/webhooks", calls.with_state(Arc::new(pagerduty)));
+    }
     let (pages, apart) = if settings.metrics_listen.is_none() {
         (pages.merge(with_figures.with_state(probes)), None)
     } else {
         let apart = finish(with_figures.with_state(probes.clone()), https);
         (pages.merge(for_machines.with_state(probes)), Some(apart))
     };
-    (finish(pages, https), apart)
+    Ok((finish(pages, https), apart))
 }
 
 fn finish(router: Router, https: bool) -> Router {
@@ -122,6 +142,8 @@ async fn log_access(request: Request, next: Next) -> Response {
         "/healthz" => "/healthz",
         "/readyz" => "/readyz",
         "/metrics" => "/metrics",
+        "/slack/interactions" => "/slack/interactions",
+        "/pagerduty/webhooks" => "/pagerduty/webhooks",
         path if path.starts_with("/a/") => "/a/…",
         _ => "(unknown)",
     };

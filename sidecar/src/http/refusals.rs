@@ -53,7 +53,8 @@ impl Links {
 }
 
 impl Refusals {
-    fn has_room(&self, token: &str) -> bool {
+    /// Whether one more event of this link may be written.
+    pub(super) fn has_room(&self, token: &str) -> bool {
         let link = self.chance.hash_one(token);
         let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
         if lately.len() >= LINKS {
@@ -73,7 +74,7 @@ impl Refusals {
 }
 
 /// What the audit log calls it; nothing for what isn't a refusal, or has no tenant.
-fn reason(error: &DbError) -> Option<&'static str> {
+pub(super) fn reason(error: &DbError) -> Option<&'static str> {
     match error.sqlstate()? {
         "PT410" if error.to_string().contains("rotated since") => Some("cycle"),
         "PT410" => Some("expired"),

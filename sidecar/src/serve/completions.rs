@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep;
 
 use super::health::Health;
@@ -16,7 +16,12 @@ const BATCH: usize = 500;
 const GATHER: Duration = Duration::from_millis(3);
 
 /// Reports until all senders are gone and nothing is left.
-pub async fn run(session: Session, mut results: mpsc::Receiver<Completion>, health: Arc<Health>) {
+pub async fn run(
+    session: Session,
+    mut results: mpsc::Receiver<Completion>,
+    wake: Arc<Notify>,
+    health: Arc<Health>,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     while results.recv_many(&mut batch, BATCH).await > 0 {
         if batch.len() < BATCH {
@@ -28,6 +33,10 @@ pub async fn run(session: Session, mut results: mpsc::Receiver<Completion>, heal
             }
         }
         report(&session, &batch, &health).await;
+        // What was given up may have been queued for somebody else.
+        if batch.iter().any(|result| !result.ok) {
+            wake.notify_one();
+        }
         batch.clear();
     }
 }

@@ -1,34 +1,29 @@
 //! The claim loop: lease what is due, deliver it concurrently, hand results to the reporter. No transaction is open
 //! while the network is used, and no lease is renewed: a lease (a minute) is longer than a delivery (20 seconds).
 //!
-//! A slow destination takes at most half of the slots, and what was claimed but could not be begun in time is given
-//! back, its attempt not counted. Elsewhere: reporting (`completions.rs`), channels (`delivery/`).
+//! Who may begin, and what has to wait in the database because its destination fails, is `circuit.rs`'s to say; what was
+//! claimed but could not be begun in time is given back, its attempt not counted. Elsewhere: reporting
+//! (`completions.rs`), channels (`delivery/`).
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::figures::Figures;
+use super::attempt::{deliver, worker_name};
+use super::circuit::{Change, Destinations, Flight, Held, SLOW};
 use super::health::Health;
 use super::startup::pause_after;
 use crate::config::Settings;
-use crate::db::{Claim, Completion, DbError, Session};
-use crate::delivery::{Channels, Outcome};
+use crate::db::{Claim, Completion, DbError, Postponed, Session};
+use crate::delivery::{Channels, Outcome, Rate};
 
-/// Deliveries at the same time.
-const IN_FLIGHT: usize = 32;
-/// Of these for one recipient, so that one that hangs leaves room for the others.
-const IN_FLIGHT_PER_RECIPIENT: usize = IN_FLIGHT / 2;
 /// Rows a claim asks for: twice what was delivered since the one before, within these bounds. Few where a destination is
 /// slow, so that other sidecars have their share; many where it is fast, because a claim has a price of its own.
 const BATCH: std::ops::RangeInclusive<usize> = 64..=400;
@@ -39,6 +34,8 @@ const LEASE: Duration = Duration::from_secs(60);
 /// Begun later than this after its claim, a delivery might outlive the lease.
 const BEGIN_WITHIN: Duration = Duration::from_secs(35);
 const POLL_EVERY: Duration = Duration::from_secs(5);
+/// How often what waits is looked through for what had better wait elsewhere.
+const HOLD_EVERY: Duration = Duration::from_secs(1);
 /// How long deliveries may take to end once shutdown is asked for.
 const DRAIN_LIMIT: Duration = Duration::from_secs(25);
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
@@ -49,6 +46,8 @@ struct Waiting {
     claim: Claim,
     /// Just before the claim was asked for: the lease began later.
     since: Instant,
+    destination: u64,
+    rate: Option<Rate>,
 }
 
 /// The claim loop and its state.
@@ -60,8 +59,12 @@ pub struct Dispatcher {
     wake: Arc<Notify>,
     worker: Arc<str>,
     waiting: VecDeque<Waiting>,
-    flying: JoinSet<u64>,
-    flying_by_recipient: HashMap<u64, usize>,
+    flying: JoinSet<(u64, Outcome)>,
+    /// By number, in the order in which they began.
+    flights: HashMap<u64, Flight>,
+    begun: VecDeque<(Instant, u64)>,
+    next_flight: u64,
+    destinations: Destinations,
     /// Since the last claim.
     landed: usize,
 }
@@ -83,7 +86,10 @@ impl Dispatcher {
             worker: worker_name().into(),
             waiting: VecDeque::new(),
             flying: JoinSet::new(),
-            flying_by_recipient: HashMap::new(),
+            flights: HashMap::new(),
+            begun: VecDeque::new(),
+            next_flight: 0,
+            destinations: Destinations::default(),
             landed: 0,
         }
     }
@@ -99,14 +105,20 @@ impl Dispatcher {
         let mut asked = 0;
         let mut failures = 0;
         let mut not_before = tokio::time::Instant::now();
+        let mut hold = interval(HOLD_EVERY);
+        hold.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.begin_deliveries(&health);
+            self.slow_down();
+            let next_turn = self.begin_deliveries(&health);
+            let next_look = self.begun.front().map(|(begun, _)| *begun + SLOW);
+            let next_look = next_turn.into_iter().chain(next_look).min();
             health.figures.set_waiting(self.waiting.len());
+            health.figures.set_open_circuits(self.destinations.open());
             // With every slot taken the next batch is fetched before this one is done.
-            let enough = if self.flying.len() < IN_FLIGHT {
-                WAITING_LIMIT
-            } else {
+            let enough = if self.destinations.full() {
                 self.batch()
+            } else {
+                WAITING_LIMIT
             };
             let room = self.waiting.len() < enough;
             if look && room && claiming.is_none() && tokio::time::Instant::now() >= not_before {
@@ -129,7 +141,8 @@ impl Dispatcher {
                             health.figures.claimed(claims.len());
                             // A full batch: there may be more.
                             look |= claims.len() == asked;
-                            self.waiting.extend(claims.into_iter().map(|claim| Waiting { claim, since }));
+                            self.wait(claims, since);
+                            self.hold_back(&health);
                         }
                         Err(error) => {
                             let pause = pause_after(&error, failures);
@@ -145,6 +158,8 @@ impl Dispatcher {
                 }
                 () = wake.notified() => look = true,
                 _ = poll.tick() => { look = true; self.give_back_stale(); }
+                _ = hold.tick() => self.hold_back(&health),
+                () = sleep_until(next_look.unwrap_or_else(Instant::now).into()), if next_look.is_some() => {}
                 () = sleep_until(not_before), if look && room && claiming.is_none() => {}
             }
         }
@@ -166,25 +181,48 @@ impl Dispatcher {
         })
     }
 
-    /// Begins what there is room for, oldest first, passing over recipients that have their share.
-    fn begin_deliveries(&mut self, health: &Arc<Health>) {
+    fn wait(&mut self, claims: Vec<Claim>, since: Instant) {
+        for claim in claims {
+            let (destination, rate) = self.channels.destination(&claim);
+            self.waiting.push_back(Waiting {
+                claim,
+                since,
+                destination,
+                rate,
+            });
+        }
+    }
+
+    /// Begins what there is room for, oldest first, passing over destinations that have their share. Gives when the next
+    /// one has its turn, if somebody waits for that.
+    fn begin_deliveries(&mut self, health: &Arc<Health>) -> Option<Instant> {
+        let now = Instant::now();
+        let mut next_turn = None;
         let mut position = 0;
-        while self.flying.len() < IN_FLIGHT && position < self.waiting.len() {
+        while position < self.waiting.len() && !self.destinations.full() {
             let waiting = &self.waiting[position];
-            let recipient = recipient_key(&waiting.claim);
-            let busy = self
-                .flying_by_recipient
-                .get(&recipient)
-                .copied()
-                .unwrap_or(0);
-            if busy >= IN_FLIGHT_PER_RECIPIENT || waiting.since.elapsed() > BEGIN_WITHIN {
+            if now.duration_since(waiting.since) > BEGIN_WITHIN {
                 position += 1;
                 continue;
             }
+            let flight = match self
+                .destinations
+                .begin(waiting.destination, waiting.rate, now)
+            {
+                Ok(flight) => flight,
+                Err(turn) => {
+                    next_turn = turn.into_iter().chain(next_turn).min();
+                    position += 1;
+                    continue;
+                }
+            };
             let Some(Waiting { claim, .. }) = self.waiting.remove(position) else {
                 break;
             };
-            *self.flying_by_recipient.entry(recipient).or_default() += 1;
+            let number = self.next_flight;
+            self.next_flight += 1;
+            self.flights.insert(number, flight);
+            self.begun.push_back((now, number));
             let (channels, results) = (self.channels.clone(), self.results.clone());
             let health = health.clone();
             let link = claim
@@ -192,24 +230,96 @@ impl Dispatcher {
                 .as_deref()
                 .map(|token| self.settings.link(token));
             self.flying.spawn(async move {
-                let result = deliver(&channels, &claim, link, &health.figures).await;
+                let outcome = deliver(&channels, &claim, link, &health.figures).await;
                 // The reporter outlives us; it only ends when this sender is gone.
-                let _ = results.send(result).await;
-                recipient
+                let _ = results.send(outcome.clone().completion(&claim)).await;
+                (number, outcome)
             });
+        }
+        next_turn
+    }
+
+    /// What takes long holds no slot any more.
+    fn slow_down(&mut self) {
+        while let Some((begun, number)) = self.begun.front().copied() {
+            if let Some(flight) = self.flights.get_mut(&number) {
+                if begun.elapsed() < SLOW {
+                    return;
+                }
+                self.destinations.slow_down(flight);
+            }
+            self.begun.pop_front();
         }
     }
 
-    fn landed(&mut self, ended: Result<u64, tokio::task::JoinError>) {
+    fn landed(&mut self, ended: Result<(u64, Outcome), tokio::task::JoinError>) {
         // A panic inside a delivery is caught below, so there is always an answer.
-        let Ok(recipient) = ended else { return };
+        let Ok((number, outcome)) = ended else { return };
         self.landed += 1;
-        if let Some(count) = self.flying_by_recipient.get_mut(&recipient) {
-            *count -= 1;
-            if *count == 0 {
-                self.flying_by_recipient.remove(&recipient);
+        let Some(flight) = self.flights.remove(&number) else {
+            return;
+        };
+        match self
+            .destinations
+            .end(&flight, Some(&outcome), Instant::now())
+        {
+            Some(Change::Opened(pause)) => {
+                let seconds = pause.as_secs();
+                tracing::warn!(
+                    seconds,
+                    "a destination fails again and again; nothing is sent there for a while, then one message will find out"
+                );
+            }
+            Some(Change::Closed) => tracing::info!("a destination that had failed works again"),
+            None => {}
+        }
+    }
+
+    /// Lets wait in the database what could not be begun soon, so that it is in nobody's way.
+    fn hold_back(&mut self, health: &Health) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let mut ahead: HashMap<u64, usize> = HashMap::new();
+        let mut held = Vec::new();
+        let mut kept = VecDeque::with_capacity(self.waiting.len());
+        for waiting in self.waiting.drain(..) {
+            let place = ahead.entry(waiting.destination).or_default();
+            let verdict = self
+                .destinations
+                .hold(waiting.destination, waiting.rate, *place, now);
+            *place += 1;
+            match verdict {
+                Some(Held { wait, error }) => {
+                    held.push(Postponed::new(
+                        &waiting.claim,
+                        spread(wait, &waiting.claim),
+                        error,
+                    ));
+                }
+                None => kept.push_back(waiting),
             }
         }
+        self.waiting = kept;
+        if held.is_empty() {
+            return;
+        }
+        health.figures.postponed(held.len());
+        // As good as done, for the size of the next batch.
+        self.landed += held.len();
+        let session = self.session.clone();
+        tokio::spawn(async move {
+            match session.postpone_notifications(&held).await {
+                Ok(postponed) => tracing::debug!(
+                    postponed,
+                    "held back for destinations that fail or have their pace"
+                ),
+                Err(error) => {
+                    tracing::warn!("could not hold claims back; their leases will run out: {error}")
+                }
+            }
+        });
     }
 
     /// Gives back what waited so long that its lease might end during its delivery.
@@ -233,8 +343,7 @@ impl Dispatcher {
         if let Some((claiming, since)) = claiming
             && let Ok(Ok(claims)) = timeout(RELEASE_LIMIT, claiming).await
         {
-            self.waiting
-                .extend(claims.into_iter().map(|claim| Waiting { claim, since }));
+            self.wait(claims, since);
         }
         let waiting = std::mem::take(&mut self.waiting);
         let session = self.session.clone();
@@ -269,37 +378,6 @@ impl Dispatcher {
     }
 }
 
-async fn deliver(
-    channels: &Channels,
-    claim: &Claim,
-    link: Option<String>,
-    figures: &Figures,
-) -> Completion {
-    let begun = Instant::now();
-    let under_way = figures.begin(&claim.channel);
-    let outcome = AssertUnwindSafe(channels.deliver(claim, link))
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|_| Outcome::transient("internal error of the sidecar; its log says more"));
-    under_way.end(&outcome);
-    let label = outcome.label();
-    let milliseconds = begun.elapsed().as_millis() as u64;
-    let (id, channel, attempt) = (claim.id, claim.channel.as_str(), claim.attempt);
-    match &outcome {
-        Outcome::Delivered { .. } => {
-            tracing::info!(notification = %id, channel, attempt, milliseconds, "delivered");
-        }
-        Outcome::Retry { error, after, .. } => {
-            let retry_after_s = after.map(|after| after.as_secs());
-            tracing::warn!(notification = %id, channel, attempt, milliseconds, retry_after_s, "not delivered ({label}): {error}");
-        }
-        Outcome::Permanent { error, .. } => {
-            tracing::error!(notification = %id, channel, attempt, milliseconds, "not delivered ({label}): {error}");
-        }
-    }
-    outcome.completion(claim)
-}
-
 async fn release(session: &Session, waiting: VecDeque<Waiting>) {
     let (ids, claims): (Vec<Uuid>, Vec<Uuid>) = waiting
         .iter()
@@ -313,18 +391,9 @@ async fn release(session: &Session, waiting: VecDeque<Waiting>) {
     }
 }
 
-fn recipient_key(claim: &Claim) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (&claim.channel, &claim.recipient).hash(&mut hasher);
-    hasher.finish()
-}
-
-/// Tells sidecars apart in the attempts they leave: host, process, and a few random bits for containers where both repeat.
-fn worker_name() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let mut salt = [0u8; 3];
-    // Without randomness the name is merely less unique.
-    let _ = getrandom::fill(&mut salt);
-    let salt: String = salt.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}:{}:{salt}", host.trim(), std::process::id())
+/// Up to a quarter longer, so that not all come back at once.
+fn spread(wait: Duration, claim: &Claim) -> Duration {
+    // The last bits of an id are random.
+    let part = u32::from(claim.claim_id.as_bytes()[15]);
+    wait + wait * part / 1024
 }

@@ -66,6 +66,8 @@ pub struct Figures {
     waiting: AtomicU64,
     claimed: AtomicU64,
     late: AtomicU64,
+    postponed: AtomicU64,
+    open_circuits: AtomicU64,
     reencrypted: AtomicU64,
     reencrypt_remaining: AtomicU64,
 }
@@ -80,6 +82,8 @@ impl Default for Figures {
             waiting: AtomicU64::new(0),
             claimed: AtomicU64::new(0),
             late: AtomicU64::new(0),
+            postponed: AtomicU64::new(0),
+            open_circuits: AtomicU64::new(0),
             reencrypted: AtomicU64::new(0),
             reencrypt_remaining: AtomicU64::new(0),
         }
@@ -106,6 +110,18 @@ impl Figures {
     /// So many are leased to us and not begun yet.
     pub fn set_waiting(&self, notifications: usize) {
         self.waiting.store(notifications as u64, Ordering::Relaxed);
+    }
+
+    /// So many were given back because their destination fails or has its pace.
+    pub fn postponed(&self, notifications: usize) {
+        self.postponed
+            .fetch_add(notifications as u64, Ordering::Relaxed);
+    }
+
+    /// To so many destinations nothing is sent for the moment.
+    pub fn set_open_circuits(&self, destinations: usize) {
+        self.open_circuits
+            .store(destinations as u64, Ordering::Relaxed);
     }
 
     /// A result came after somebody else had claimed its notification.
@@ -148,6 +164,14 @@ impl Figures {
 
     pub fn late_results(&self) -> u64 {
         self.late.load(Ordering::Relaxed)
+    }
+
+    pub fn postponed_claims(&self) -> u64 {
+        self.postponed.load(Ordering::Relaxed)
+    }
+
+    pub fn open_circuits(&self) -> u64 {
+        self.open_circuits.load(Ordering::Relaxed)
     }
 
     pub fn reencrypted_rows(&self) -> u64 {

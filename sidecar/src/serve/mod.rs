@@ -1,7 +1,7 @@
 //! `rotator serve`: starts every part, waits for a signal, and takes them down in an order that loses nothing.
 //!
 //! The parts, one file each: waiting for the database and checking versions (`startup.rs`), LISTEN (`listen.rs`),
-//! claiming and delivering (`dispatch.rs`), reporting results (`completions.rs`), engine status and tick
+//! claiming and delivering (`dispatch.rs`, `attempt.rs`), what is known of destinations (`circuit.rs`), reporting results (`completions.rs`), engine status and tick
 //! (`upkeep.rs`), re-encryption where nobody else does it (`reencryption.rs`), what the probes tell (`health.rs`) and
 //! what is counted (`figures.rs`), signatures of the audit log (`audit.rs`, `audit_health.rs`), signals (`signals.rs`). Pages, probes and metrics: `http/`.
 //!
@@ -9,8 +9,10 @@
 //! the audit log where that is set up. Tests:
 //! `tests/` runs the binary.
 
+mod attempt;
 mod audit;
 mod audit_health;
+mod circuit;
 mod completions;
 mod dispatch;
 mod figures;
@@ -72,7 +74,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<Exit
 
     // Before the database is there, so that the probes can say that it isn't.
     let stop_http = CancellationToken::new();
-    let (router, figures) = http::routers(&settings, pages.clone(), health.clone());
+    let (router, figures) = http::routers(&settings, pages.clone(), health.clone())?;
     let mut http = JoinSet::new();
     http.spawn(http::serve(listener, router, stop_http.clone()));
     if let (Some(listener), Some(router)) = (apart, figures) {
@@ -118,6 +120,7 @@ async fn work(
     let reporter = tokio::spawn(completions::run(
         Session::new(target.clone()),
         results_in,
+        wake.clone(),
         health.clone(),
     ));
 

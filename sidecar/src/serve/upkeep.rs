@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::health::Health;
 use super::startup;
-use crate::db::{DbError, Session};
+use crate::db::{DbError, EngineStatus, Session};
 use crate::failure::Failure;
 
 const LOOK_EVERY: Duration = Duration::from_secs(15);
@@ -38,6 +38,7 @@ pub async fn run(
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last_error: Option<String> = None;
+    let mut told = None;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
@@ -45,7 +46,7 @@ pub async fn run(
         }
         let result = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            result = look_after(&session, &wake, &health, &mut our_tick, &on_us) => result,
+            result = look_after(&session, &wake, &health, &mut our_tick, &mut told, &on_us) => result,
         };
         match result {
             Ok(Some(misfit)) => return Err(misfit),
@@ -76,6 +77,7 @@ async fn look_after(
     wake: &Notify,
     health: &Health,
     our_tick: &mut Option<Instant>,
+    told: &mut Option<String>,
     on_us: &watch::Sender<bool>,
 ) -> Result<Option<Failure>, DbError> {
     let status = match session.engine_status().await {
@@ -102,6 +104,7 @@ async fn look_after(
         oldest_due_s = status.oldest_due_seconds,
         "engine status"
     );
+    report_undeliverable(&status, told);
     let since = status.seconds_since_tick;
     if is_overdue(since) {
         tick(session, wake).await?;
@@ -112,6 +115,18 @@ async fn look_after(
         on_us.send_replace(is_ours(since, ours));
     }
     Ok(None)
+}
+
+/// Says so once, and again when there are others.
+fn report_undeliverable(status: &EngineStatus, told: &mut Option<String>) {
+    if status.undeliverable > 0 && *told != status.undeliverable_at {
+        tracing::error!(
+            undeliverable = status.undeliverable,
+            latest = status.undeliverable_at.as_deref().unwrap_or_default(),
+            "notifications reached nobody by any contact: select * from rotator.undeliverable in each tenant, and see rotator doctor"
+        );
+    }
+    told.clone_from(&status.undeliverable_at);
 }
 
 fn is_overdue(seconds_since_tick: Option<f64>) -> bool {

@@ -10,6 +10,7 @@ const CALLS: &[(&str, &str, &str)] = &[
     ("create_tenant", "slug text, name text, time_zone text DEFAULT 'UTC'::text", "uuid"),
     ("add_member", "subject text, role text DEFAULT 'viewer'::text, tenant text DEFAULT NULL::text", "void"),
     ("remove_member", "subject text, tenant text DEFAULT NULL::text", "void"),
+    ("link_identity", "subject text, kind text, external_id text", "void"),
     ("use_tenant", "tenant text, is_local boolean DEFAULT false", "uuid"),
     ("current_tenant", "", "uuid"),
     ("current_actor", "", "text"),

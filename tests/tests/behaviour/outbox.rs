@@ -211,7 +211,7 @@ async fn what_a_stopping_worker_gives_back_counts_as_no_attempt() -> Result<()> 
 async fn two_workers_never_claim_the_same() -> Result<()> {
     let acme = Acme::new().await?;
     acme.editor
-        .execute("select rotator.register_secret('key ' || n, expiry_date => now() + interval '5 days') from generate_series(1, 200) as n", &[])
+        .execute("select rotator.register_secret('key ' || n, expiry_date => now() + interval '5 days', owner_id => 'owner ' || n) from generate_series(1, 200) as n", &[])
         .await?;
     acme.tick().await?;
     let mut workers = JoinSet::new();

@@ -99,7 +99,8 @@ async fn rates_are_of_the_last_ninety_days() -> Result<()> {
         .admin
         .batch_execute(
             "update rotator_internal.rotation set recorded_at = now() - interval '91 days';
-             update rotator_internal.alert set opened_at = now() - interval '92 days', acknowledged_at = acknowledged_at - interval '91 days'",
+             update rotator_internal.alert set opened_at = now() - interval '92 days', acknowledged_at = acknowledged_at - interval '91 days',
+                first_acknowledged_at = first_acknowledged_at - interval '91 days'",
         )
         .await?;
     assert_eq!(

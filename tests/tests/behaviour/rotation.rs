@@ -40,7 +40,7 @@ async fn rotating_ends_the_alert_cancels_what_is_queued_and_begins_a_cycle() -> 
     );
     assert_eq!(
         acme.rows("select state from rotator.notifications").await?,
-        json!([{"state": "cancelled"}])
+        json!([{"state": "suppressed"}])
     );
     assert_eq!(
         acme.claim().await?.len(),

@@ -247,7 +247,10 @@ async fn members_can_not_tick() -> Result<()> {
 async fn a_limit_leaves_the_rest_for_the_next_step() -> Result<()> {
     let acme = Acme::new().await?;
     for number in 0..7 {
-        acme.due(&format!("key {number}")).await?;
+        // An owner each: what goes to one place in one tick is one message.
+        let with =
+            format!("expiry_date => now() + interval '5 days', owner_id => 'owner {number}'");
+        acme.register(&format!("key {number}"), &with).await?;
     }
     let mut steps = Vec::new();
     loop {

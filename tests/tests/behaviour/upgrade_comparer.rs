@@ -26,8 +26,8 @@ const MISTAKES: [(&str, &str); 29] = [
         "table rotator_internal.member: privileges is",
     ),
     (
-        "grant select (role) on rotator_internal.member to rotator_user",
-        "column rotator_internal.member.role: privileges is rotator_user=r/rotator_owner, not (none)",
+        "grant select (removed_at) on rotator_internal.member to rotator_user",
+        "column rotator_internal.member.removed_at: privileges is rotator_user=r/rotator_owner, not (none)",
     ),
     (
         "grant usage on schema rotator_internal to rotator_user",

@@ -14,6 +14,21 @@ use crate::seed::{Claim, claim};
 
 const TENANTS: [&str; 2] = ["acme", "beta"];
 
+/// Hours that begin in two or three days, and a reminder of beta's that waits for them; where there are such things.
+const WAITS_FOR_HOURS: &str = "
+    do $hours$
+    begin
+        if to_regprocedure('rotator.set_delivery_window(jsonb)') is not null then
+            perform rotator.use_tenant('beta');
+            perform rotator.set_delivery_window(jsonb_build_object(
+                'days', array[to_char(now() at time zone 'Europe/Berlin' + interval '3 days', 'dy')],
+                'from', '00:00', 'to', '24:00'));
+            update rotator.secrets set expiry_date = now() + interval '5 days' where name = 'beta-later';
+            perform rotator.tick();
+        end if;
+    end
+    $hours$";
+
 /// What people and workers still hold when the upgrade is over.
 pub struct InUse {
     /// Leased by a worker of the old version, which will report.
@@ -33,7 +48,10 @@ impl InUse {
                 .await
                 .with_context(|| format!("populating {tenant}"))?;
         }
-        session.batch_execute("select rotator.tick()").await?;
+        // One at a time: what is due together for one recipient is one message.
+        session
+            .batch_execute("select rotator.tick(max_rows => 1) from generate_series(1, 40)")
+            .await?;
         let mut claims = claim(session, 100, "1 hour").await?;
         ensure!(claims.len() >= 6, "{} claims", claims.len());
         // Of beta, in whose tenant each of them is left as it is here.
@@ -73,6 +91,7 @@ impl InUse {
                 ))
                 .await?;
         }
+        session.batch_execute(WAITS_FOR_HOURS).await?;
         Ok(Self {
             under_way: under_way.context("a claim to hold")?,
             delivered,
@@ -156,7 +175,18 @@ fn populate(tenant: &str) -> String {
          select rotator.mark_rotated(rotator.register_secret('{tenant}-rotated', rotation_interval => '90 days'));
          select rotator.retire_secret(rotator.register_secret('{tenant}-retired', rotation_interval => '1 month'));
          select rotator.import_secrets('[{{\"name\": \"{tenant}-imported\", \"expiry_date\": \"2030-06-01\", \"external_id\": \"i-1\"}}]');
-         select rotator.add_notification_policy(3, 'email', '{tenant}@example.com')"
+         select rotator.add_notification_policy(3, 'email', '{tenant}@example.com');
+         do $newer$
+         begin -- what came after the first release, where it is there
+             if to_regprocedure('rotator.link_identity(text, text, text)') is not null then
+                 perform rotator.link_identity('u1', 'slack', 'T024BE7LD/U012AB3CD');
+             end if;
+             if to_regprocedure('rotator.set_escalation_policy(text, jsonb, text[])') is not null then
+                 perform rotator.set_escalation_policy('night', '[{{\"after\": \"1 hour\", \"recipient\": \"n@example.com\", \"channel\": \"email\"}}]');
+                 perform rotator.use_escalation_policy(id, 'night') from rotator.secrets order by id limit 1;
+             end if;
+         end
+         $newer$"
     )
 }
 

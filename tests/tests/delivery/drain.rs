@@ -14,8 +14,7 @@ use crate::slack::sidecar;
 async fn in_flight_finishes_and_the_rest_is_given_back() -> Result<()> {
     let (acme, slack) = (Acme::new().await?, StandIn::start().await?);
     slack.answer_always(Answer::After(Duration::from_secs(3), Box::new(Answer::Ok)));
-    acme.contact("slack", "C0DEPLOYS1").await?;
-    acme.many_due(60).await?;
+    acme.many_owners_due(60).await?;
     acme.tick().await?;
     let mut sidecar = sidecar(&acme, &slack).await?;
     slack.received(10, SOON).await?;

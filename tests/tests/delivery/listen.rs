@@ -1,5 +1,7 @@
 //! NOTIFY is a hint: it makes delivery quick, and whatever becomes of it, the queue is polled every five seconds.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -116,4 +118,62 @@ async fn all_its_connections_killed_it_goes_on() -> Result<()> {
         Ok(slack.requests().len() == 3)
     })
     .await
+}
+
+/// Anybody with a login may send them, as many as he likes and with anything in them.
+#[tokio::test]
+async fn a_flood_of_forged_notifies_delays_at_most() -> Result<()> {
+    let (acme, slack) = (Acme::new().await?, StandIn::start().await?);
+    let mut sidecar = sidecar(&acme, &slack).await?;
+    acme.contact("slack", "C0DEPLOYS1").await?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut floods = tokio::task::JoinSet::new();
+    let stranger = acme.db.login_role("stranger", &[]).await?;
+    for _ in 0..2 {
+        let (session, stop) = (acme.db.connect_as(&stranger).await?, stop.clone());
+        floods.spawn(async move {
+            let mut sent = 0;
+            while !stop.load(Ordering::SeqCst) {
+                session
+                    .batch_execute(
+                        "select pg_notify('rotator_outbox', repeat(n::text, 500)) from generate_series(1, 1000) as n",
+                    )
+                    .await?;
+                sent += 1000;
+            }
+            anyhow::Ok(sent)
+        });
+    }
+    for round in 1..=5 {
+        let secret = acme.due(&format!("flooded {round}")).await?;
+        acme.tick().await?;
+        let sent = acme.becomes(secret, "sent").await?;
+        ensure!(
+            sent.attempts == 1 && slack.requests().len() == round,
+            "{sent:?}"
+        );
+    }
+    stop.store(true, Ordering::SeqCst);
+    let mut sent = 0;
+    while let Some(flood) = floods.join_next().await {
+        sent += flood??;
+    }
+    ensure!(sent >= 10_000, "that was no flood: {sent}");
+    sidecar.ready().await?;
+    let slowest = slowest_of_five(&acme, &slack).await?;
+    ensure!(
+        slowest < Duration::from_secs(1),
+        "it still listens: {slowest:?}"
+    );
+    let memory = std::fs::read_to_string(format!("/proc/{}/status", sidecar.process()?))?;
+    let peak = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .context("its peak")?;
+    let kilobytes: u64 = peak.trim().trim_end_matches(" kB").parse()?;
+    ensure!(
+        kilobytes < 100_000,
+        "it took {kilobytes} kB for {sent} of them"
+    );
+    Ok(())
 }

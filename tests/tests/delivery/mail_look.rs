@@ -71,6 +71,8 @@ async fn subjects_are_one_line_that_reads_as_the_name_was_given() -> Result<()> 
                     "date",
                     "from",
                     "in-reply-to",
+                    "list-id",
+                    "list-post",
                     "message-id",
                     "mime-version",
                     "references",

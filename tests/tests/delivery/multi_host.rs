@@ -16,6 +16,11 @@ use crate::slack::BOT_TOKEN;
 /// A failover takes the sidecar a few pauses of up to five seconds.
 const FAILED_OVER: Duration = Duration::from_secs(60);
 
+/// How soon after the promotion of a standby it must be at work again.
+const RESUMED: Duration = Duration::from_secs(10);
+/// How long the database is away before that.
+const AWAY: Duration = Duration::from_secs(12);
+
 struct Pair {
     acme: Acme,
     standby: Cluster,
@@ -149,6 +154,50 @@ async fn after_a_failover_it_works_on_the_new_primary_and_hears_it() -> Result<(
     sidecar.logged(FAILED_OVER, "LISTEN is back").await?;
     sidecar.ready().await?;
     is_woken(&pair.acme, &pair.slack).await
+}
+
+/// Whoever promotes does so a while after the primary is gone, and from then on people are told again.
+#[tokio::test]
+async fn within_ten_seconds_of_a_promotion_it_delivers_again() -> Result<()> {
+    let mut pair = Pair::new().await?;
+    let hosts = format!("{},{}", pair.primary(), pair.other());
+    let mut sidecar = pair.sidecar(&pair.url(&hosts, "")).await?;
+    sidecar.ready().await?;
+    is_woken(&pair.acme, &pair.slack).await?;
+    let due = pair.acme.due("due when it went away").await?;
+    let position: String = rotator_tests::scalar(
+        &pair.acme.db.admin,
+        "select pg_current_wal_lsn()::text",
+        &[],
+    )
+    .await?;
+    eventually(SOON, "the standby to have it", async || {
+        let question = format!("select pg_last_wal_replay_lsn() >= '{position}'");
+        Ok((pair.standby.psql("postgres", &question)?.trim() == "t").then_some(()))
+    })
+    .await?;
+    pair.acme.db.cluster.crash().await?;
+    // Long enough for every pause between two tries to have grown to its longest.
+    sidecar.logged(SOON, "LISTEN ended").await?;
+    tokio::time::sleep(AWAY).await;
+
+    promote(&pair.standby)?;
+    let promoted = Instant::now();
+    let before = pair.slack.requests().len();
+    let _old = std::mem::replace(&mut pair.acme.db.cluster, Arc::new(pair.standby));
+    pair.acme.reconnect().await?;
+    pair.acme.tick().await?;
+    let requests = pair.slack.received(before + 1, FAILED_OVER).await?;
+    let waited = requests[before].at.saturating_duration_since(promoted);
+    ensure!(waited < RESUMED, "it took {waited:?}");
+    pair.acme.becomes(due, "sent").await?;
+    let left = RESUMED.saturating_sub(promoted.elapsed());
+    let url = sidecar.url("/readyz");
+    eventually(left, "/readyz to say so in that time", async || {
+        let answer = http().get(&url).send().await?;
+        Ok((answer.status() == 200).then_some(()))
+    })
+    .await
 }
 
 #[tokio::test]

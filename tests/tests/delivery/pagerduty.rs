@@ -93,7 +93,7 @@ async fn a_trigger_says_what_is_the_matter_and_links_to_our_page() -> Result<()>
     let secret = acme
         .register(
             name,
-            "expiry_date => now() - interval '3 days', rotation_interval => '90 days', owner_id => 'dana', priority => 'P1',
+            "expiry_date => now() - interval '3 days', rotation_interval => '90 days', owner_id => 'dana', priority => 'P2',
              provider_type => 'stripe', environment => 'production', purpose => 'card payments'",
         )
         .await?;

@@ -115,12 +115,24 @@ impl Acme {
         Ok(())
     }
 
+    /// Many at once, each of an owner with a Slack channel of their own: what goes to one place in one tick is one message.
+    pub async fn many_owners_due(&self, count: usize) -> Result<()> {
+        let sql = format!(
+            "select rotator.set_contact('owner-' || i, 'slack', 'C0OWNER' || lpad(i::text, 5, '0')),
+                 rotator.register_secret('key-' || i, expiry_date => now() + interval '5 days',
+                 rotation_interval => '90 days', owner_id => 'owner-' || i)
+             from generate_series(1, {count}) as i"
+        );
+        self.operator.batch_execute(&sql).await?;
+        Ok(())
+    }
+
     pub async fn tick(&self) -> Result<Value> {
         settled(&self.db.admin).await?;
         scalar(&self.operator, "select rotator.tick()", &[]).await
     }
 
-    /// The one notification about this secret.
+    /// The first notification about this secret; others follow an escalation, say, or take over from one that is dead.
     pub async fn notification(&self, secret: Uuid) -> Result<Notification> {
         self.queued(secret)
             .await?
@@ -132,11 +144,11 @@ impl Acme {
             .operator
             .query_opt(
                 "select id, state, attempts, last_error, provider_message_id
-                 from rotator.notifications where secret_id = $1",
+                 from rotator.notifications where secret_id = $1 order by id limit 1",
                 &[&secret],
             )
             .await
-            .context("the one notification of the secret")?;
+            .context("the first notification of the secret")?;
         Ok(row.map(|row| Notification {
             id: row.get(0),
             state: row.get(1),
@@ -185,7 +197,7 @@ impl Acme {
                 "select d.outcome, d.error, d.provider_message_id
                  from rotator_internal.delivery_attempt as d
                  join rotator_internal.notification as n on n.tenant_id = d.tenant_id and n.id = d.notification_id
-                 where n.secret_id = $1
+                 where n.secret_id = $1 and n.fallback_of is null
                  order by d.attempt, d.started_at",
                 &[&secret],
             )
@@ -250,7 +262,9 @@ impl Acme {
             let table: String = table.get(0);
             // That an action was refused is an event, and changes nothing else.
             let of = match table.as_str() {
-                "rotator_internal.audit_event" => "where t.action <> 'link.refused'",
+                "rotator_internal.audit_event" => {
+                    "where t.action <> all ('{link.refused,button.refused}')"
+                }
                 _ => "",
             };
             let sql = format!(

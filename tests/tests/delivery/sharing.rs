@@ -34,8 +34,7 @@ async fn two_sidecars_share_the_queue_without_sending_twice() -> Result<()> {
     ));
     let _first = sidecar(&acme, &slack).await?;
     let _second = sidecar(&acme, &slack).await?;
-    acme.contact("slack", "C0DEPLOYS1").await?;
-    acme.many_due(count).await?;
+    acme.many_owners_due(count).await?;
     acme.tick().await?;
 
     let limit = Duration::from_secs(120);
@@ -69,8 +68,7 @@ async fn one_of_two_killed_under_load_loses_nothing() -> Result<()> {
     ));
     let mut doomed = sidecar(&acme, &slack).await?;
     let _survivor = sidecar(&acme, &slack).await?;
-    acme.contact("slack", "C0DEPLOYS1").await?;
-    acme.many_due(count).await?;
+    acme.many_owners_due(count).await?;
     acme.tick().await?;
     slack.received(count / 4, Duration::from_secs(60)).await?;
     doomed.kill().await?;

@@ -29,7 +29,9 @@ pub fn link(request: &Request) -> Result<String> {
         .as_array()
         .context("a message has blocks")?
         .iter()
-        .filter_map(|block| block["elements"][0]["url"].as_str());
+        .filter_map(|block| block["elements"].as_array())
+        .flatten()
+        .filter_map(|element| element["url"].as_str());
     let links: Vec<&str> = buttons.collect();
     ensure!(links.len() == 1, "a message has one button: {body}");
     Ok(links[0].to_owned())

@@ -14,7 +14,13 @@ const FILE_ENDINGS: [&str; 6] = ["control", "example", "service", "so", "sql", "
 /// Not shown to anybody; ARCHITECTURE explains it.
 const HIDDEN_SETTINGS: [&str; 1] = ["session"];
 /// What a webhook's `type` may be, in the sidecar's guide and among the changes.
-const WEBHOOK_TYPES: [&str; 4] = ["reminder", "key_rotation", "summary", "test"];
+const WEBHOOK_TYPES: [&str; 5] = [
+    "reminder",
+    "key_rotation",
+    "contact_gone",
+    "summary",
+    "test",
+];
 
 #[test]
 fn relative_links_resolve() -> Result<()> {

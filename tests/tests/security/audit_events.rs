@@ -14,7 +14,14 @@ const DONE_BY_PEOPLE: &[(&str, &str, &str, &[&str])] = &[
         "secret.registered",
         "select rotator.register_secret('one', rotation_interval => '1 day', purpose => 'p', labels => '{\"a\": \"b\"}')",
         "secret",
-        &["name", "owner_id", "purpose", "labels", "rotation_interval", "encrypted"],
+        &[
+            "name",
+            "owner_id",
+            "purpose",
+            "labels",
+            "rotation_interval",
+            "encrypted",
+        ],
     ),
     (
         "secret.updated",
@@ -57,6 +64,30 @@ const DONE_BY_PEOPLE: &[(&str, &str, &str, &[&str])] = &[
         "select rotator.remove_notification_policy(min(id::text)::uuid) from rotator.notification_policies",
         "notification_policy",
         &["lead_time_days"],
+    ),
+    (
+        "delivery_window.set",
+        "select rotator.set_delivery_window('{\"days\": [\"mon\"], \"from\": \"09:00\", \"to\": \"17:00\"}')",
+        "delivery_window",
+        &["hours"],
+    ),
+    (
+        "delivery_window.removed",
+        "select rotator.set_delivery_window('{\"days\": [\"mon\"], \"from\": \"09:00\", \"to\": \"17:00\"}'); select rotator.set_delivery_window(null)",
+        "delivery_window",
+        &[],
+    ),
+    (
+        "escalation_policy.removed",
+        "select rotator.set_escalation_policy('fresh', '[{\"after\": \"1 hour\", \"target\": \"owner\"}]'); select rotator.remove_escalation_policy('fresh')",
+        "escalation_policy",
+        &["name"],
+    ),
+    (
+        "secret.escalation_policy",
+        "select rotator.set_escalation_policy('fresh', '[{\"after\": \"1 hour\", \"target\": \"owner\"}]'); select rotator.use_escalation_policy(id, 'fresh') from rotator.secrets where external_id = 'due'",
+        "secret",
+        &["policy"],
     ),
     (
         "member.added",
@@ -151,6 +182,16 @@ const DONE_BY_OPERATORS: &[(&str, &str, &str, &[&str])] = &[
 /// Actions that other modules provoke, and the file that does.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("acknowledge.queued", "security/audit_events_engine.rs"),
+    ("alert.reopened", "behaviour/reopening.rs"),
+    ("button.refused", "behaviour/press.rs"),
+    ("contact.gone", "security/audit_events_engine.rs"),
+    ("contact_gone.queued", "security/audit_events_engine.rs"),
+    ("escalation.passed_over", "behaviour/escalation.rs"),
+    ("escalation.queued", "behaviour/escalation.rs"),
+    ("escalation_policy.set", "behaviour/escalation_policy.rs"),
+    ("fallback.queued", "security/audit_events_engine.rs"),
+    ("identity.linked", "behaviour/identity_link.rs"),
+    ("identity.unlinked", "behaviour/identity_link.rs"),
     ("key.rotation_completed", "security/audit_events_engine.rs"),
     ("key.rotation_failed", "security/audit_events_engine.rs"),
     ("key.rotation_progress", "security/audit_events_engine.rs"),
@@ -162,11 +203,19 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("notification.cancelled", "security/audit_events_engine.rs"),
     ("notification.dead", "security/audit_events_engine.rs"),
     ("notification.sent", "security/audit_events_engine.rs"),
+    (
+        "notification.undeliverable",
+        "security/audit_events_engine.rs",
+    ),
+    ("reminder.deferred", "behaviour/deferral.rs"),
     ("reminder.merged", "security/audit_events_engine.rs"),
     ("reminder.queued", "security/audit_events_engine.rs"),
+    ("reminder.released", "behaviour/deferral.rs"),
     ("resolve.queued", "security/audit_events_engine.rs"),
     ("schedule.disabled", "security/audit_events_engine.rs"),
     ("schedule.enabled", "security/audit_events_engine.rs"),
+    ("secret.reassigned", "behaviour/reassign.rs"),
+    ("secret.snoozed", "behaviour/snooze.rs"),
     ("summary.queued", "security/audit_events_engine.rs"),
 ];
 

@@ -61,7 +61,7 @@ async fn queueing_and_outcomes_of_messages() -> Result<()> {
         &db,
         &db.admin,
         "select rotator.complete_notification(c.id, c.claim_id, 'vendor-1') from claim c where recipient like 'ann%';
-         select rotator.fail_notification(c.id, c.claim_id, 'no such user', 'permanent') from claim c where recipient like 'bob%';
+         select rotator.fail_notification(c.id, c.claim_id, 'no such user', 'recipient_gone') from claim c where recipient like 'bob%';
          select rotator.fail_notification(c.id, c.claim_id, 'try later', 'transient') from claim c where recipient like 'cid%'",
     )
     .await?;
@@ -70,6 +70,11 @@ async fn queueing_and_outcomes_of_messages() -> Result<()> {
             == [
                 "rotator engine notification.sent notification",
                 "rotator engine notification.dead notification",
+                "rotator engine contact.gone contact",
+                "rotator engine contact_gone.queued notification",
+                "rotator engine fallback.queued secret",
+                // Told on the console is told nobody.
+                "rotator engine notification.undeliverable notification",
                 "rotator engine notification.cancelled notification"
             ],
         "{finished:?}"
@@ -82,7 +87,7 @@ async fn queueing_and_outcomes_of_messages() -> Result<()> {
     ensure!(
         said[0].contains("vendor-1")
             && said[1].contains("no such user")
-            && said[2].contains("try later"),
+            && said[3].contains("try later"),
         "{said:?}"
     );
     // A backlog that is imported: one summary speaks for all.

@@ -38,6 +38,7 @@ pub async fn populate(db: &TestDb, tenant: &str) -> Result<()> {
                  purpose => '{tenant} purpose', provider_ref => '{tenant}/path', external_id => 'due');
              select rotator.mark_rotated(rotator.register_secret('{tenant}-rotated', rotation_interval => '90 days'));
              select rotator.add_notification_policy(3, 'email', '{tenant}@example.com');
+             select rotator.set_escalation_policy('{tenant} ladder', '[{{\"after\": \"1 hour\", \"recipient\": \"{tenant}@example.com\", \"channel\": \"email\"}}]');
              select rotator.tick()"
         ))
         .await

@@ -12,6 +12,9 @@ use crate::fixture::texts;
 /// `grantee privileges: objects`. What the engine and the owner may is a rule, checked apart.
 const ALLOWED: &[&str] = &[
     "public USAGE: rotator",
+    "rotator_user SELECT: rotator.coverage rotator.escalation_policies rotator_internal.escalation_policy rotator_internal.escalation_step rotator_internal.escalation_choice",
+    "rotator_user EXECUTE: rotator.snooze() rotator.reassign_secrets() rotator.set_escalation_policy() rotator.use_escalation_policy() rotator.remove_escalation_policy() rotator_internal.policies_of() rotator_internal.ladder_of() rotator_internal.ladder_steps() rotator_internal.ladder_told()",
+    "rotator_user SELECT: rotator_internal.member.tenant_id rotator_internal.member.subject rotator_internal.member.role",
     "public EXECUTE: rotator.current_actor() rotator.current_member_role() rotator.current_tenant() rotator.current_time_zone() rotator.use_tenant()",
     "rotator_user DELETE,INSERT,SELECT,UPDATE: rotator.secrets",
     "rotator_user SELECT: rotator.alerts rotator.audit_log rotator.contacts rotator.encryption_keys rotator.notification_policies rotator.notifications rotator.overview",
@@ -35,12 +38,20 @@ const ALLOWED: &[&str] = &[
     "rotator_auditor SELECT: rotator.audit_blocks rotator.audit_leaves rotator_internal.audit_block rotator_internal.audit_leaf rotator_internal.audit_signature",
     "rotator_user EXECUTE: rotator.verify_audit()",
     "rotator_user SELECT: rotator.audit_values rotator_internal.audit_value",
+    "rotator_user SELECT: rotator.delivery_windows rotator_internal.delivery_window",
+    "rotator_user EXECUTE: rotator.set_delivery_window() rotator.preview_schedule() rotator.explain_notifications()",
     "rotator_user EXECUTE: rotator_internal.event_row()",
     "rotator_auditor EXECUTE: rotator.verify_audit()",
     "rotator_admin EXECUTE: rotator.record_schedule()",
     "rotator_sidecar EXECUTE: rotator.unsigned_audit_blocks() rotator.record_audit_signature() rotator.record_link_refusal()",
     "rotator_user EXECUTE: rotator.record_audit_export() rotator.audit_seal_position()",
     "rotator_auditor EXECUTE: rotator.record_audit_export() rotator.audit_seal_position()",
+    "rotator_user SELECT: rotator.identities rotator_internal.identity_link",
+    "rotator_user EXECUTE: rotator.link_identity() rotator.unlink_identity()",
+    "rotator_sidecar EXECUTE: rotator.press_button() rotator.record_press_refusal() rotator.acknowledge_incident()",
+    "rotator_user SELECT: rotator.undeliverable",
+    "rotator_user EXECUTE: rotator_internal.kin() rotator_internal.is_undeliverable()",
+    "rotator_sidecar EXECUTE: rotator.postpone_notifications()",
     "rotator_sidecar EXECUTE: rotator.claim_notifications() rotator.complete_notification() rotator.complete_notifications() rotator.engine_status() rotator.fail_notification() rotator.redeem_link() rotator.release_notifications() rotator.tick()",
 ];
 
@@ -200,7 +211,10 @@ async fn even_the_owners_only_append_to_the_audit_log() -> Result<()> {
     let rewriting = texts(&db.admin, "select concat_ws(' ', r.rolname, a.privilege_type, t.attname) from pg_attribute t
         cross join lateral aclexplode(t.attacl) a join pg_roles r on r.oid = a.grantee
         where t.attrelid in (select c.oid from pg_class c where c.relnamespace = 'rotator_internal'::regnamespace and c.relname like 'audit%')").await?;
-    ensure!(rewriting == ["rotator_engine UPDATE changed"], "{rewriting:?}");
+    ensure!(
+        rewriting == ["rotator_engine UPDATE changed"],
+        "{rewriting:?}"
+    );
     let truncating = texts(&db.admin, "select c.relname from pg_class c cross join lateral aclexplode(c.relacl) a
         where c.relnamespace = 'rotator_internal'::regnamespace and a.privilege_type in ('TRUNCATE', 'REFERENCES', 'TRIGGER') and a.grantee <> c.relowner").await?;
     ensure!(truncating.is_empty(), "{truncating:?}");

@@ -31,6 +31,7 @@ mod foreign;
 mod grants;
 mod guard_allow;
 mod guard_canary;
+mod guard_exceptions;
 mod guard_fields;
 mod guard_scan;
 mod guard_ways_in;

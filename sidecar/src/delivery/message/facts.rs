@@ -22,6 +22,12 @@ pub struct Facts {
     pub interval_text: Option<String>,
     #[serde(default)]
     pub acknowledged: Option<Acknowledged>,
+    /// Nobody is told for a while.
+    #[serde(default)]
+    pub snoozed: Option<Snoozed>,
+    /// Of a resolve, where the database says it: what ended the cycle.
+    #[serde(default)]
+    pub ended: Option<Ended>,
     /// Of a test: who asked for it.
     #[serde(default)]
     pub requested_by: Option<String>,
@@ -31,9 +37,22 @@ pub struct Facts {
 #[derive(Deserialize)]
 pub struct Summary {
     pub notification_id: String,
+    /// Why they come together.
+    #[serde(default)]
+    pub rule: Gathering,
     pub tenant: Tenant,
     pub counts: Counts,
     pub items: Vec<Entry>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Gathering {
+    /// They were late already when they were imported.
+    #[default]
+    Backlog,
+    /// They came due for the same recipient at the same time.
+    Digest,
 }
 
 #[derive(Deserialize)]
@@ -45,6 +64,9 @@ pub struct Counts {
 
 #[derive(Deserialize)]
 pub struct Entry {
+    /// `reminder` or `escalation`.
+    #[serde(default)]
+    pub kind: Option<String>,
     pub secret: Secret,
     pub expiry_local: String,
     pub days_until_expiry: i64,
@@ -52,6 +74,28 @@ pub struct Entry {
     pub overdue: Option<bool>,
     #[serde(default)]
     pub link_token: Option<String>,
+}
+
+/// An address where nobody is any more.
+#[derive(Deserialize)]
+pub struct ContactGone {
+    pub tenant: Tenant,
+    pub tenant_id: String,
+    pub contact: Contact,
+    /// In use, of these owners.
+    pub secrets: u64,
+    #[serde(default)]
+    pub since_local: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub struct Contact {
+    pub id: String,
+    pub channel: String,
+    /// None if it can't be decrypted.
+    #[serde(default)]
+    pub hint: Option<String>,
+    pub owners: Vec<String>,
 }
 
 /// A key rotation that needs somebody.
@@ -131,4 +175,27 @@ pub struct Secret {
 #[derive(Deserialize)]
 pub struct Acknowledged {
     pub by: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub struct Snoozed {
+    pub until: String,
+    #[serde(default)]
+    pub by: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub struct Ended {
+    pub how: How,
+    #[serde(default)]
+    pub by: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum How {
+    Rotated,
+    Retired,
+    /// Its date was moved out of reach.
+    Moved,
 }

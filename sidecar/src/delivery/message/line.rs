@@ -1,10 +1,12 @@
 //! Text of others on one line of ours, and no longer than it may be.
 
-/// Control characters, line and paragraph separators, and marks that change the direction of text become blanks.
+/// Control characters, line and paragraph separators, marks that change the direction of text, and what can't be seen
+/// become blanks. (Joiners stay: emoji and several scripts need them.)
 pub fn one_line(text: &str) -> String {
     let unseen = |c: char| {
         c.is_control()
-            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+                | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
     };
     text.chars()
         .map(|c| if unseen(c) { ' ' } else { c })

@@ -55,6 +55,25 @@ pub fn summary_facts(total: u64, overdue: u64) -> Value {
     })
 }
 
+/// What came due together: the first `escalations` of them go to somebody else than the owner.
+pub fn digest_facts(total: u64, overdue: u64, escalations: usize) -> Value {
+    let mut facts = summary_facts(total, overdue);
+    facts["rule"] = json!("digest");
+    for (i, item) in facts["items"]
+        .as_array_mut()
+        .unwrap()
+        .iter_mut()
+        .enumerate()
+    {
+        item["kind"] = json!(if i < escalations {
+            "escalation"
+        } else {
+            "reminder"
+        });
+    }
+    facts
+}
+
 /// A key rotation in that state, as `sql/api/key_alert.sql` puts it.
 pub fn key_rotation_facts(state: &str) -> Value {
     json!({
@@ -69,12 +88,22 @@ pub fn key_rotation_facts(state: &str) -> Value {
     })
 }
 
+pub fn contact_gone_facts() -> Value {
+    json!({
+        "kind": "contact_gone", "notification_id": "0190", "tenant_id": "0193",
+        "tenant": {"slug": "acme", "name": "Acme", "time_zone": "Europe/Berlin"},
+        "contact": {"id": "0194", "channel": "email", "hint": "…@acme.example", "owners": ["dana"]},
+        "secrets": 3,
+        "since_at": "2026-11-22T19:31:00Z", "since_local": "Sun 22 Nov 2026, 20:31 (Europe/Berlin)"
+    })
+}
+
 /// Those facts in words, with the link `https://x.test/a/t?b=1&c` where there is one.
 pub fn render(facts: &Value) -> Message {
     try_render(facts).unwrap()
 }
 
-fn try_render(facts: &Value) -> Result<Message, MessageError> {
+pub fn try_render(facts: &Value) -> Result<Message, MessageError> {
     let link = Some("https://x.test/a/t?b=1&c".to_owned());
     Message::render(facts, link, &Pages::below("https://x.test/a/".to_owned()))
 }
@@ -168,72 +197,6 @@ fn the_end_of_an_incident_is_said_in_a_line() {
 }
 
 #[test]
-fn a_summary_lists_the_most_urgent_and_says_how_to_see_the_rest() {
-    let message = render(&summary_facts(37, 12));
-    assert_eq!(
-        message.subject,
-        "37 imported credentials need attention: 12 overdue, 25 expiring soon"
-    );
-    assert_eq!(message.items.len(), 20);
-    let first = &message.items[0];
-    assert_eq!(first.what, "key-0 (stripe, production)");
-    assert_eq!(first.when, "expired 400 days ago, 17 Oct 2025");
-    assert_eq!(first.link.as_deref(), Some("https://x.test/a/token-0"));
-    assert!(first.overdue && !message.items[12].overdue);
-    assert_eq!(message.items[12].when, "expires tomorrow, 17 Oct 2025");
-    assert_eq!(
-        message.rest.as_deref(),
-        Some(
-            "17 more are not listed here. See all with: rotator secrets list --status overdue and rotator secrets list --status expiring_soon"
-        )
-    );
-    assert_eq!(message.who, "Owner alice · Acme");
-    assert_eq!(
-        (message.link, message.thread.as_str()),
-        (None, "summary.0190")
-    );
-}
-
-#[test]
-fn small_summaries_read_like_sentences() {
-    let one = render(&summary_facts(1, 1));
-    assert_eq!(
-        (one.subject.as_str(), one.rest),
-        ("1 imported credential needs attention: 1 overdue", None)
-    );
-    let soon = render(&summary_facts(21, 0));
-    assert_eq!(
-        soon.subject,
-        "21 imported credentials need attention: 21 expiring soon"
-    );
-    assert!(!soon.overdue && soon.rest.unwrap().starts_with("1 more is not listed"));
-    let none = render(&summary_facts(0, 0));
-    assert_eq!(
-        none.subject,
-        "No imported credential needs attention any more"
-    );
-    assert_eq!(none.todo, "Nothing is left to do.");
-}
-
-#[test]
-fn one_unreadable_name_does_not_hold_up_a_summary_but_all_of_them_do() {
-    let mut facts = summary_facts(2, 2);
-    facts["items"][0]["secret"]["name"] = json!(null);
-    let message = render(&facts);
-    assert!(message.items[0].what.contains("can't be decrypted"));
-    assert_eq!(message.items[1].what, "key-1 (stripe, production)");
-    facts["items"][1]["secret"]["name"] = json!(null);
-    assert_eq!(try_render(&facts), Err(MessageError::Undecipherable));
-}
-
-#[test]
-fn owners_that_differ_are_not_summed_up_as_one() {
-    let mut facts = summary_facts(2, 2);
-    facts["items"][1]["secret"]["owner_id"] = json!("bob");
-    assert_eq!(render(&facts).who, "Acme");
-}
-
-#[test]
 fn names_can_not_break_lines_or_turn_text_around() {
     for kind in ["reminder", "test", "acknowledge", "resolve"] {
         let message = render(&facts_of(kind, "a\r\nBcc: x\u{202e}\u{2028}b", 3));
@@ -259,7 +222,7 @@ fn names_can_not_break_lines_or_turn_text_around() {
 
 #[test]
 fn what_is_not_understood_is_an_error_and_not_a_guess() {
-    for kind in ["haiku", "escalation"] {
+    for kind in ["haiku", "escalations"] {
         assert_eq!(
             try_render(&facts_of(kind, "k", 3)),
             Err(MessageError::Kind(kind.to_owned()))
@@ -288,5 +251,44 @@ fn what_is_not_understood_is_an_error_and_not_a_guess() {
             unread
         }),
         Err(MessageError::Undecipherable)
+    );
+}
+
+#[test]
+fn an_escalation_says_why_somebody_else_is_told() {
+    let message = render(&facts_of("escalation", "k", 3));
+    assert_eq!(message.subject, "k expires in 3 days");
+    assert_eq!(
+        message.todo,
+        "Nobody has taken it on. Rotate it before then, then confirm it with the link. Not yours to rotate? Make sure that somebody does."
+    );
+    let message = render(&facts_of("escalation", "k", -3));
+    assert!(
+        message
+            .todo
+            .starts_with("Nobody has taken it on. Rotate it now, ")
+    );
+}
+
+#[test]
+fn what_ended_and_what_is_snoozed_say_so() {
+    for (ended, subject) in [
+        (
+            json!({"how": "rotated", "by": "sam\u{202e}", "at": "x"}),
+            "k was rotated by sam",
+        ),
+        (json!({"how": "retired", "at": "x"}), "k is retired"),
+        (json!({"how": "moved"}), "k is not due any more"),
+        (json!(null), "k was rotated"),
+    ] {
+        let mut facts = facts_of("resolve", "k", 80);
+        facts["ended"] = ended;
+        assert_eq!(render(&facts).subject, subject);
+    }
+    let mut snoozed = facts("k", 9);
+    snoozed["snoozed"] = json!({"until": "Tue 1 Dec 2026, 09:00 (UTC)", "by": "dana"});
+    assert_eq!(
+        render(&snoozed).todo,
+        "Snoozed until Tue 1 Dec 2026, 09:00 (UTC) by dana. Rotate it, then confirm it with the link."
     );
 }

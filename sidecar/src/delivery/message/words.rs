@@ -1,6 +1,6 @@
 //! The sentences about one secret, by kind. Every text that comes from outside goes through `one_line` here.
 
-use super::facts::{Acknowledged, Facts, Secret};
+use super::facts::{Acknowledged, Ended, Facts, How, Secret};
 use super::{Kind, Message, MessageError, one_line, shorten};
 
 /// Longest name that goes into a subject line; the full name follows below it.
@@ -16,7 +16,7 @@ pub fn render(kind: Kind, facts: &Facts, link: Option<String>) -> Result<Message
     let subject = match kind {
         Kind::Test => format!("[Test] {short} {}", countdown(days, overdue)),
         Kind::Acknowledge => format!("{short} is acknowledged{}", by(facts.acknowledged.as_ref())),
-        Kind::Resolve => format!("{short} was rotated"),
+        Kind::Resolve => format!("{short} {}", ended(facts.ended.as_ref())),
         _ => format!("{short} {}", countdown(days, overdue)),
     };
     let secret_id = facts.secret.id.as_deref().map(one_line);
@@ -90,6 +90,7 @@ fn what(name: &str, secret: &Secret) -> String {
 
 fn when(kind: Kind, facts: &Facts, overdue: bool) -> String {
     let verb = match (kind, overdue) {
+        (Kind::Resolve, _) if how(facts) == Some(How::Retired) => "Would have expired",
         (Kind::Resolve, _) => "Expires next",
         (_, true) => "Expired",
         (_, false) => "Expires",
@@ -103,6 +104,13 @@ fn todo(kind: Kind, facts: &Facts, overdue: bool) -> String {
     } else {
         "then confirm it with the link and give the new expiry date."
     };
+    if let (Some(snoozed), Kind::Reminder | Kind::Escalation) = (&facts.snoozed, kind) {
+        let until = one_line(&snoozed.until);
+        return format!(
+            "Snoozed until {until}{}. Rotate it, {then}",
+            named(snoozed.by.as_deref())
+        );
+    }
     match kind {
         Kind::Test => {
             let asked = facts
@@ -115,6 +123,12 @@ fn todo(kind: Kind, facts: &Facts, overdue: bool) -> String {
             )
         }
         Kind::Resolve => "Nothing is left to do.".to_owned(),
+        Kind::Escalation if facts.acknowledged.is_none() => {
+            let when = if overdue { "now" } else { "before then" };
+            format!(
+                "Nobody has taken it on. Rotate it {when}, {then} Not yours to rotate? Make sure that somebody does."
+            )
+        }
         _ => match (&facts.acknowledged, overdue) {
             (Some(acknowledged), _) => format!(
                 "Acknowledged{}, not rotated yet. Rotate it, {then}",
@@ -129,10 +143,27 @@ fn todo(kind: Kind, facts: &Facts, overdue: bool) -> String {
 }
 
 fn by(acknowledged: Option<&Acknowledged>) -> String {
-    acknowledged
-        .and_then(|acknowledged| acknowledged.by.as_deref())
-        .map(|by| format!(" by {}", one_line(by)))
+    named(acknowledged.and_then(|acknowledged| acknowledged.by.as_deref()))
+}
+
+fn named(who: Option<&str>) -> String {
+    who.map(|by| format!(" by {}", one_line(by)))
         .unwrap_or_default()
+}
+
+fn how(facts: &Facts) -> Option<How> {
+    facts.ended.as_ref().map(|ended| ended.how)
+}
+
+fn ended(ended: Option<&Ended>) -> String {
+    match ended.map(|ended| ended.how) {
+        Some(How::Retired) => "is retired".to_owned(),
+        Some(How::Moved) => "is not due any more".to_owned(),
+        Some(How::Rotated) | None => {
+            let by = named(ended.and_then(|ended| ended.by.as_deref()));
+            format!("was rotated{by}")
+        }
+    }
 }
 
 fn who(facts: &Facts) -> String {

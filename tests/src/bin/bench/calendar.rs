@@ -41,23 +41,24 @@ pub async fn run(record: &mut Record) -> Result<()> {
     Ok(())
 }
 
-/// A database with this many secrets of a hundred owners, each of whom has a contact.
+/// A database with this many secrets, each of an owner of its own who has a contact: else what is due at once would make
+/// digests.
 async fn registered(count: usize) -> Result<TestDb> {
     eprintln!("registering {count} secrets");
     let db = TestDb::new().await?;
     db.tenant("acme").await?;
     db.admin
-        .batch_execute(
+        .batch_execute(&format!(
             "select rotator.use_tenant('acme');
-             select rotator.set_contact('owner-' || n, 'console', 'owner ' || n) from generate_series(0, 99) as n;",
-        )
+             select rotator.set_contact('owner-' || n, 'console', 'owner ' || n) from generate_series(1, {count}) as n;"
+        ))
         .await?;
     for first in (1..=count).step_by(CHUNK) {
         let last = count.min(first + CHUNK - 1);
         db.admin
             .batch_execute(&format!(
                 "insert into rotator.secrets (name, provider_type, owner_id, expiry_date, rotation_interval)
-                 select 'credential-' || n, 'vault', 'owner-' || n % 100,
+                 select 'credential-' || n, 'vault', 'owner-' || n,
                      now() + case when n <= 1000 then interval '100 days' else interval '500 days' end, '90 days'
                  from generate_series({first}, {last}) as n"
             ))

@@ -55,14 +55,14 @@ pub async fn run(record: &mut Record) -> Result<()> {
         NAMES[0],
         percentile(&mut waits, 50.0),
         "ms",
-        Bar::AtMost(5.0),
+        Bar::AtMost(3.0),
         &detail,
     )?;
     record.add(
         NAMES[1],
         percentile(&mut waits, 99.0),
         "ms",
-        Bar::AtMost(20.0),
+        Bar::AtMost(10.0),
         &detail,
     )
 }

@@ -6,6 +6,7 @@
 mod audit;
 mod audit_verify;
 mod calendar;
+mod calendar_million;
 mod crypto;
 mod crypto_view;
 mod deliveries;
@@ -37,6 +38,7 @@ async fn main() -> Result<ExitCode> {
     crypto_view::run(&mut record).await?;
     key_first_use::run(&mut record).await?;
     calendar::run(&mut record).await?;
+    calendar_million::run(&mut record).await?;
     delivery::run(&mut record).await?;
     guard::run(&mut record).await?;
     import::run(&mut record).await?;

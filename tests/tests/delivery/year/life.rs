@@ -1,0 +1,322 @@
+//! How the year goes: people's doings are put on an agenda by chance, the clock jumps to the next instant at which something
+//! may happen, somebody ticks, somebody delivers, and after each step the product's rows are held against the model's.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+
+use anyhow::{Context, Result, ensure};
+use jiff::SignedDuration;
+use rotator_tests::Chance;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::doings::Doing;
+use super::hands::{Hands, instant};
+use super::ledger::{Ledger, Row};
+use super::model::{Model, State};
+use super::weather::Weather;
+use super::zone::Instant;
+
+/// Instants that are nearer than this to a look at the clock could fall on either side of it.
+const BREATH: SignedDuration = SignedDuration::from_secs(7);
+
+pub struct Year {
+    pub hands: Hands,
+    pub model: Model,
+    pub ledger: Ledger,
+    pub chance: Chance,
+    pub weather: Weather,
+    pub agenda: BinaryHeap<Reverse<(Instant, usize, Doing)>>,
+    pub now: Instant,
+    /// The longest that is mostly waited between two ticks.
+    pub pace: SignedDuration,
+    pub people: usize,
+    pub steps: usize,
+    pub done: Tally,
+    /// Contacts whose address was changed: what was queued before goes to the old one.
+    pub moved: BTreeSet<(usize, String, &'static str)>,
+    planned: usize,
+}
+
+/// What happened, so that a run that tested nothing is seen.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub rows: usize,
+    pub suppressed: usize,
+    pub deferred: usize,
+    pub digests: usize,
+    pub escalations: usize,
+    pub reopened: usize,
+    pub sent: usize,
+    pub failed: usize,
+    pub dead: usize,
+    pub lost: usize,
+    pub acknowledged: usize,
+    pub snoozed: usize,
+    pub rotated: usize,
+    pub crashes: usize,
+}
+
+impl Year {
+    pub fn new(hands: Hands, model: Model, chance: Chance, weather: Weather, now: Instant) -> Self {
+        let mut ledger = Ledger::default();
+        for (index, secret) in model.secrets.iter().enumerate() {
+            ledger.index.insert(secret.id, index);
+        }
+        Self {
+            hands,
+            model,
+            ledger,
+            chance,
+            weather,
+            agenda: BinaryHeap::new(),
+            now,
+            pace: SignedDuration::from_hours(1),
+            people: 0,
+            steps: 0,
+            done: Tally::default(),
+            moved: BTreeSet::new(),
+            planned: 0,
+        }
+    }
+
+    pub fn plan(&mut self, at: Instant, doing: Doing) {
+        self.planned += 1;
+        self.agenda.push(Reverse((at, self.planned, doing)));
+    }
+
+    pub async fn live_until(&mut self, end: Instant) -> Result<()> {
+        while self.now < end {
+            let to = self.next_step()?.min(end);
+            self.step(to)
+                .await
+                .with_context(|| format!("step {} at {to}", self.steps))?;
+        }
+        Ok(())
+    }
+
+    /// The next instant at which something may happen, but not at once after the last.
+    fn next_step(&mut self) -> Result<Instant> {
+        let rows = self.ledger.open.iter().map(|id| &self.ledger.rows[id]);
+        let sendable = rows
+            .filter(|row| row.is_open())
+            .map(|row| row.available)
+            .min();
+        let doing = self.agenda.peek().map(|Reverse((at, ..))| *at);
+        let next = [self.model.next(), doing, sendable]
+            .into_iter()
+            .flatten()
+            .min();
+        let pause = match self.chance.below(400) {
+            // Nobody ticks for days.
+            0 => SignedDuration::from_hours(24 + self.chance.below(72) as i64),
+            1..40 => SignedDuration::from_secs(60 + self.chance.below(900) as i64),
+            _ => self.pace,
+        };
+        let mut to = (self.now + pause).max(next.unwrap_or(self.now) + BREATH);
+        let wakes: BTreeSet<Instant> = self.model.secrets.iter().filter_map(|s| s.wake).collect();
+        while let Some(near) = wakes.range(to - BREATH..to + BREATH).next_back() {
+            to = *near + BREATH + SignedDuration::from_secs(1);
+        }
+        Ok(to)
+    }
+
+    async fn step(&mut self, to: Instant) -> Result<()> {
+        self.steps += 1;
+        self.hands.set_clock(to)?;
+        self.now = self.hands.now().await?;
+        if self.chance.once_in(1500) {
+            self.done.crashes += 1;
+            self.hands.crash().await?;
+        }
+        let begun = self.now - SignedDuration::from_secs(1);
+        while let Some(Reverse((at, ..))) = self.agenda.peek()
+            && *at <= self.now
+        {
+            let Reverse((_, _, doing)) = self.agenda.pop().context("it was there")?;
+            let what = format!("{doing:?}");
+            self.perform(doing).await.context(what)?;
+        }
+        self.ledger.made(&self.hands, &self.model, begun).await?;
+        self.withdrawn().await?;
+        self.tick(begun).await?;
+        self.deliver(begun).await?;
+        if self.steps.is_multiple_of(25) {
+            self.alerts().await?;
+        }
+        Ok(())
+    }
+
+    /// What was to be said and isn't any more has a reason, and comes again if that passes.
+    pub async fn withdrawn(&mut self) -> Result<()> {
+        let mut untaken = BTreeSet::new();
+        for was in self.ledger.refresh(&self.hands).await? {
+            let row = self.ledger.rows[&was.id].clone();
+            let (Some(index), true) = (row.secret, row.is_news()) else {
+                continue;
+            };
+            if !matches!(row.state.as_str(), "suppressed" | "cancelled") {
+                continue;
+            }
+            self.done.suppressed += 1;
+            let secret = &self.model.secrets[index];
+            let state = secret.alert.as_ref().map(|alert| alert.state);
+            let over =
+                secret.retired || row.cycle != Some(secret.cycle) || state == Some(State::Resolved);
+            let snoozed = secret.snoozed.is_some_and(|end| end > self.now);
+            let moved = row.rule.starts_with("lead:")
+                && !secret
+                    .handled
+                    .iter()
+                    .any(|(lead, due)| row.rule == format!("lead:{lead}") && row.due == *due);
+            ensure!(
+                over || snoozed
+                    || moved
+                    || state == Some(State::Acknowledged)
+                    || self.is_spoken_for(&was),
+                "withdrawn without a reason: {row:?}\n{}{}",
+                self.model.describe(index),
+                self.ledger.story(index)
+            );
+            if over || moved {
+                continue;
+            } else if row.kind == "escalation" {
+                untaken.insert((index, row.rule));
+            } else if snoozed && state != Some(State::Acknowledged) {
+                self.model.forget(index, &row.rule, row.due)?;
+            }
+        }
+        // A step of which nothing went out, nor of a later one, is taken again.
+        for (index, rule) in untaken {
+            let cycle = Some(self.model.secrets[index].cycle);
+            let mut said = false;
+            for row in self.ledger.rows.values() {
+                said |= row.secret == Some(index)
+                    && row.cycle == cycle
+                    && row.kind == "escalation"
+                    && matches!(row.state.as_str(), "sent" | "leased" | "merged" | "dead")
+                    && self.model.is_no_earlier(index, &rule, &row.rule)?;
+            }
+            if !said {
+                self.model.untake(index, &rule)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What waited for the window, and a later reminder of the same to the same recipient waited or came as well.
+    fn is_spoken_for(&self, was: &Row) -> bool {
+        was.state == "deferred"
+            && self.ledger.rows.values().any(|row| {
+                row.secret == was.secret
+                    && row.cycle == was.cycle
+                    && row.kind == "reminder"
+                    && row.recipient == was.recipient
+                    && row.id > was.id
+            })
+    }
+
+    async fn tick(&mut self, begun: Instant) -> Result<()> {
+        let ticker = self.chance.below(self.hands.tickers.len());
+        let sql = "with clock as materialized (select clock_timestamp() as at)
+            select at, rotator.tick(at) from clock";
+        let row = self.hands.tickers[ticker].query_one(sql, &[]).await?;
+        let (at, mut answer): (_, Value) = (instant(row.try_get(0)?)?, row.try_get(1)?);
+        for _ in 0..50 {
+            if answer["more"] != true {
+                break;
+            }
+            answer = self.hands.tickers[ticker]
+                .query_one("select rotator.tick()", &[])
+                .await?
+                .try_get(0)?;
+        }
+        let expected = self.model.tick(at)?;
+        let made = self.ledger.made(&self.hands, &self.model, begun).await?;
+        self.ledger.compare(&self.model, at, &expected, &made)?;
+        let mut fresh = made.clone();
+        let deferred: Vec<Uuid> = self.of_state("deferred");
+        self.withdrawn().await?;
+        for id in deferred {
+            let row = &self.ledger.rows[&id];
+            if row.state == "deferred" {
+                ensure!(
+                    row.available > at || made.contains(&id),
+                    "it opened at {}: {row:?}",
+                    row.available
+                );
+            } else {
+                fresh.push(id);
+            }
+        }
+        self.ledger.digests(&fresh)?;
+        for row in made.iter().map(|id| &self.ledger.rows[id]) {
+            self.done.rows += 1;
+            self.done.digests += usize::from(row.rule == "digest");
+            self.done.escalations += usize::from(row.kind == "escalation");
+            self.done.reopened += usize::from(row.rule == "reopened");
+            self.done.deferred += usize::from(row.state == "deferred");
+            self.done.suppressed += usize::from(row.state == "suppressed");
+        }
+        Ok(())
+    }
+
+    fn of_state(&self, state: &str) -> Vec<Uuid> {
+        let rows = self.ledger.open.iter().map(|id| &self.ledger.rows[id]);
+        rows.filter(|row| row.state == state)
+            .map(|row| row.id)
+            .collect()
+    }
+
+    /// Every alert is in the state that it should be in, and none is open that nobody was told of.
+    pub async fn alerts(&mut self) -> Result<()> {
+        let sql = "select a.secret_id, a.cycle, a.state, a.acknowledged_until from rotator_internal.alert as a";
+        let mut told: BTreeSet<(usize, i32)> = BTreeSet::new();
+        for row in self.ledger.rows.values() {
+            told.extend(row.secret.zip(row.cycle));
+        }
+        let mut seen = BTreeSet::new();
+        for row in self.hands.db.admin.query(sql, &[]).await? {
+            let index = self.ledger.index[&row.try_get::<_, Uuid>(0)?];
+            let (cycle, state): (i32, &str) = (row.try_get(1)?, row.try_get(2)?);
+            let secret = &self.model.secrets[index];
+            if cycle < secret.cycle || secret.retired {
+                ensure!(
+                    state == "resolved",
+                    "{state} in cycle {cycle}: {}",
+                    self.model.describe(index)
+                );
+                continue;
+            }
+            seen.insert(index);
+            ensure!(
+                told.contains(&(index, cycle)),
+                "nobody was told: {}",
+                self.model.describe(index)
+            );
+            let alert = secret
+                .alert
+                .as_ref()
+                .with_context(|| format!("no alert: {}", self.model.describe(index)))?;
+            let until: Option<std::time::SystemTime> = row.try_get(3)?;
+            let until = until.map(instant).transpose()?;
+            // One that ends while it is snoozed ends with that.
+            let ends = [alert.until, alert.until.max(secret.snoozed)];
+            ensure!(
+                state == format!("{:?}", alert.state).to_lowercase()
+                    && (alert.state != State::Acknowledged || ends.contains(&until)),
+                "it is {state} until {until:?}: {}{}",
+                self.model.describe(index),
+                self.ledger.story(index)
+            );
+        }
+        for (index, secret) in self.model.secrets.iter().enumerate() {
+            ensure!(
+                secret.alert.is_none() || seen.contains(&index),
+                "without an alert: {}",
+                self.model.describe(index)
+            );
+        }
+        Ok(())
+    }
+}
