@@ -64,7 +64,7 @@ async fn in_transaction_mode_it_delivers_by_polling_and_says_so() -> Result<()> 
         "an alert can see it"
     );
 
-    acme.many_due(40).await?;
+    acme.many_owners_due(40).await?;
     acme.tick().await?;
     slack.received(40, SOON).await?;
     rotator_tests::until(SOON, "all to be reported", async || {

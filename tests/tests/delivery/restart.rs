@@ -40,7 +40,7 @@ async fn restarted_in_the_middle_of_a_delivery_nothing_is_lost() -> Result<()> {
     ));
     let mut sidecar = sidecar(&acme, &slack).await?;
     acme.contact("slack", "C0DEPLOYS1").await?;
-    acme.many_due(150).await?;
+    acme.many_owners_due(150).await?;
     acme.tick().await?;
     slack.received(20, SOON).await?;
     acme.db.cluster.crash().await?;

@@ -20,15 +20,19 @@ fn taken() -> Answer {
 
 async fn start() -> Result<(Acme, Vendor, Sidecar)> {
     let (acme, sendgrid) = (Acme::new().await?, Vendor::start(taken()).await?);
+    let sidecar = serve(&acme, &sendgrid).await?;
+    acme.contact("email", "dana@acme.example").await?;
+    Ok((acme, sendgrid, sidecar))
+}
+
+async fn serve(acme: &Acme, sendgrid: &Vendor) -> Result<Sidecar> {
     let url = sendgrid.url();
     let settings = [
         ("ROTATOR_SENDGRID_URL", url.as_str()),
         ("ROTATOR_SENDGRID_API_KEY", KEY),
         ("ROTATOR_EMAIL_FROM", "Über uns <rotator@acme.example>"),
     ];
-    let sidecar = Sidecar::start(&acme.db, &settings).await?;
-    acme.contact("email", "dana@acme.example").await?;
-    Ok((acme, sendgrid, sidecar))
+    Sidecar::start(&acme.db, &settings).await
 }
 
 /// Dana's reminder, with SendGrid answering its first attempt so; the notification as soon as it is in that state.
@@ -60,7 +64,7 @@ async fn given_up(answer: Answer, error: &str) -> Result<()> {
 
 /// For now: tried again under the same Message-ID, and then sent. How long it waits, in seconds.
 async fn tried_again(answer: Answer, outcome: &str, error: &str) -> Result<f64> {
-    let (acme, sendgrid, _sidecar, secret, said) = after(answer, "retry").await?;
+    let (acme, sendgrid, mut sidecar, secret, said) = after(answer, "retry").await?;
     ensure!(
         said.as_deref().is_some_and(|said| said.contains(error)),
         "{said:?}"
@@ -72,6 +76,9 @@ async fn tried_again(answer: Answer, outcome: &str, error: &str) -> Result<f64> 
         &[&secret],
     )
     .await?;
+    // This one keeps to the pause that SendGrid asked for; another one knows nothing of it.
+    ensure!(sidecar.terminate().await?.success());
+    let _another = serve(&acme, &sendgrid).await?;
     acme.end_waiting().await?;
     acme.becomes(secret, "sent").await?;
     ensure!(acme.outcomes(secret).await? == [outcome, "sent"]);

@@ -171,7 +171,7 @@ async fn operators_and_the_engine_are_audited_too() -> Result<()> {
             && events.ends_with(&tail.map(str::to_owned)),
         "{events:#?}"
     );
-    ensure!(events.len() == 8, "{events:#?}");
+    ensure!(events.len() == 11, "{events:#?}");
     Ok(())
 }
 

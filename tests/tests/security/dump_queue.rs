@@ -28,7 +28,7 @@ async fn register_due(db: &TestDb, label: &str) -> Result<()> {
         .batch_execute(&format!(
             "select rotator.use_tenant('acme');
              select rotator.register_secret('{label}-' || n, expiry_date => now() + interval '84 hours',
-                 rotation_interval => '90 days', owner_id => 'dana') from generate_series(1, 3) as n;
+                 rotation_interval => '90 days', owner_id => 'owner-' || n) from generate_series(1, 3) as n;
              select rotator.tick()"
         ))
         .await?;
@@ -71,7 +71,7 @@ async fn after_a_restore_nobody_is_told_again_and_nobody_is_forgotten() -> Resul
     let (db, before) = (TestDb::new().await?, StandIn::start().await?);
     db.tenant("acme").await?;
     db.admin
-        .batch_execute("select rotator.use_tenant('acme'); select rotator.set_contact('dana', 'slack', 'C0DEPLOYS1')")
+        .batch_execute("select rotator.use_tenant('acme'); select rotator.set_contact('owner-' || n, 'slack', 'C0DEPLOYS' || n) from generate_series(1, 3) as n")
         .await?;
     db.admin.batch_execute("discard all").await?;
     register_due(&db, "told").await?;

@@ -108,7 +108,7 @@ pub async fn source(options: Options) -> Result<TestDb> {
         .batch_execute(
             "select rotator.use_tenant('echo');
              select rotator.mark_rotated(s.id) from rotator.secrets as s
-             where s.id in (select n.secret_id from rotator.notifications as n where n.state = 'queued' limit 2)",
+             where s.id in (select n.secret_id from rotator.notifications as n where n.state = 'queued' and n.kind = 'reminder' limit 2)",
         )
         .await?;
     db.admin.batch_execute("discard all").await?;
@@ -146,6 +146,10 @@ async fn fill(admin: &Client, slug: &str) -> Result<()> {
              select rotator.register_secret('{slug} due ' || n, expiry_date => now() + interval '84 hours',
                  rotation_interval => '90 days', owner_id => 'owner-' || n % 5)
              from generate_series(1, 20) as n;
+             select rotator.set_contact('alone-' || n, 'slack', 'C0{desk}ALONE' || n),
+                 rotator.register_secret('{slug} alone ' || n, expiry_date => now() + interval '84 hours',
+                     rotation_interval => '90 days', owner_id => 'alone-' || n)
+             from generate_series(1, 2) as n;
              select rotator.import_secrets(jsonb_agg(jsonb_build_object(
                  'name', '{slug} old ' || n, 'expiry_date', now() - interval '60 hours', 'owner_id', 'owner-1')))
              from generate_series(1, 5) as n;

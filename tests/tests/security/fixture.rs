@@ -39,6 +39,8 @@ pub async fn populate(db: &TestDb, tenant: &str) -> Result<()> {
              select rotator.mark_rotated(rotator.register_secret('{tenant}-rotated', rotation_interval => '90 days'));
              select rotator.add_notification_policy(3, 'email', '{tenant}@example.com');
              select rotator.set_escalation_policy('{tenant} ladder', '[{{\"after\": \"1 hour\", \"recipient\": \"{tenant}@example.com\", \"channel\": \"email\"}}]');
+             select rotator.set_delivery_window('{{\"days\": [\"mon\", \"tue\", \"wed\", \"thu\", \"fri\", \"sat\", \"sun\"], \"from\": \"00:00\", \"to\": \"24:00\"}}');
+             select rotator.link_identity('db:postgres', 'email', '{tenant}-desk@example.com');
              select rotator.tick()"
         ))
         .await

@@ -143,6 +143,7 @@ async fn rows_can_not_point_into_another_tenant() -> Result<()> {
                 "alert.",
                 "notification.",
                 "delivery_attempt.",
+                "deferral.",
                 "reencryption.column_id",
             ]
             .iter()

@@ -24,9 +24,9 @@ async fn primary() -> Result<TestDb> {
             "create role acme_app login in role rotator_user;
              select rotator.add_member('db:acme_app', 'admin', 'acme');
              select rotator.use_tenant('acme');
-             select rotator.set_contact('dana', 'slack', 'C0DEPLOYS1');
+             select rotator.set_contact('owner-' || n, 'slack', 'C0DEPLOYS' || n) from generate_series(1, 4) as n;
              select rotator.register_secret('due-' || n, expiry_date => now() + interval '84 hours',
-                 rotation_interval => '90 days', owner_id => 'dana') from generate_series(1, 3) as n;
+                 rotation_interval => '90 days', owner_id => 'owner-' || n) from generate_series(1, 3) as n;
              select rotator.tick()",
         )
         .await?;
@@ -170,7 +170,7 @@ async fn a_promoted_standby_has_lost_nothing_and_tells_nobody_twice() -> Result<
     member
         .batch_execute(
             "select rotator.register_secret('due-4', expiry_date => now() + interval '84 hours',
-                 rotation_interval => '90 days', owner_id => 'dana')",
+                 rotation_interval => '90 days', owner_id => 'owner-4')",
         )
         .await?;
     let tick: Value = scalar(&db.admin, "select rotator.tick()", &[]).await?;
