@@ -123,7 +123,10 @@ async fn every_row_goes_under_the_new_key_and_reads_as_before() -> Result<()> {
         &[],
     )
     .await?;
-    ensure!(others == 2, "of beta: a secret and what the audit log keeps of it");
+    ensure!(
+        others == 2,
+        "of beta: a secret and what the audit log keeps of it"
+    );
     let of_beta = rows(&beta, "select id from rotator.key_rotations").await?;
     ensure!(
         of_beta == json!([]),

@@ -14,7 +14,14 @@ const DONE_BY_PEOPLE: &[(&str, &str, &str, &[&str])] = &[
         "secret.registered",
         "select rotator.register_secret('one', rotation_interval => '1 day', purpose => 'p', labels => '{\"a\": \"b\"}')",
         "secret",
-        &["name", "owner_id", "purpose", "labels", "rotation_interval", "encrypted"],
+        &[
+            "name",
+            "owner_id",
+            "purpose",
+            "labels",
+            "rotation_interval",
+            "encrypted",
+        ],
     ),
     (
         "secret.updated",

@@ -200,7 +200,10 @@ async fn even_the_owners_only_append_to_the_audit_log() -> Result<()> {
     let rewriting = texts(&db.admin, "select concat_ws(' ', r.rolname, a.privilege_type, t.attname) from pg_attribute t
         cross join lateral aclexplode(t.attacl) a join pg_roles r on r.oid = a.grantee
         where t.attrelid in (select c.oid from pg_class c where c.relnamespace = 'rotator_internal'::regnamespace and c.relname like 'audit%')").await?;
-    ensure!(rewriting == ["rotator_engine UPDATE changed"], "{rewriting:?}");
+    ensure!(
+        rewriting == ["rotator_engine UPDATE changed"],
+        "{rewriting:?}"
+    );
     let truncating = texts(&db.admin, "select c.relname from pg_class c cross join lateral aclexplode(c.relacl) a
         where c.relnamespace = 'rotator_internal'::regnamespace and a.privilege_type in ('TRUNCATE', 'REFERENCES', 'TRIGGER') and a.grantee <> c.relowner").await?;
     ensure!(truncating.is_empty(), "{truncating:?}");
