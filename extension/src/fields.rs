@@ -1,6 +1,6 @@
 //! Encrypted fields for SQL: `seal_field`, `open_field`, `try_open_field`, `reseal_field`, `renew_field`,
-//! `blind_index`, `value_hash`. Thin: arguments in, `crypto` and `keyring` do the work, results are written straight into the datum that
-//! PostgreSQL gets. [`seal`], [`open`], [`reseal`] and [`renew`] serve the host's values (`values`) as well.
+//! `blind_index`, `value_hash`. Thin: arguments in, `crypto` and `keyring` do the work, results are written straight into
+//! the datum that PostgreSQL gets. [`seal`], [`open`], [`reseal`] and [`renew`] serve the host's values (`values`) as well.
 
 use zeroize::Zeroizing;
 

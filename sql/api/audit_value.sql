@@ -23,7 +23,6 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- rotator_internal.insert_secrets writes the same for many rows at once.
     return (
         select jsonb_object_agg(
             f.key,
@@ -44,8 +43,13 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    event bigint := rotator_internal.next_event_id();
+    event bigint;
 begin
+    if hidden is null then
+        perform rotator_internal.record_event(tenant, action, entity, entity_id, changes);
+        return;
+    end if;
+    event := rotator_internal.next_event_id();
     insert into rotator_internal.audit_event (tenant_id, id, actor, source, action, entity, entity_id, changes, request_id)
     values (
         tenant, event, rotator.current_actor(), rotator_internal.current_source(), record_event_with_values.action,
@@ -61,7 +65,7 @@ $$;
 
 comment on function rotator_internal.record_event_with_values(uuid, text, text, text, jsonb, jsonb) is
     'Appends an audit event about encrypted fields. hidden: an object of {"field": {"old": …, "new": …}}, without the one '
-    'that there isn''t; with a "channel" the values are addresses, of which only hints are ever shown.';
+    'that there isn''t; with a "channel" the values are addresses, of which only hints are ever shown. Null: about none.';
 
 create or replace function rotator_internal.recipient_of(tenant uuid, recipient uuid) returns text
 language plpgsql stable

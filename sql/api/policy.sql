@@ -47,7 +47,6 @@ declare
     target uuid := rotator_internal.require_role('admin');
     to_whom uuid;
     made uuid;
-    described jsonb;
 begin
     if lead_time_days is null or lead_time_days not between -3650 and 3650 then
         perform rotator_internal.refuse(
@@ -79,16 +78,15 @@ begin
     end if;
 
     perform rotator_internal.plan_followers(target, add_notification_policy.secret_id);
-    described := jsonb_strip_nulls(jsonb_build_object(
-        'lead_time_days', lead_time_days, 'channel', channel, 'secret_id', secret_id));
-    if recipient is null then
-        perform rotator_internal.record_event(
-            target, 'policy.added', 'notification_policy', made::text, described);
-    else
-        perform rotator_internal.record_event_with_values(
-            target, 'policy.added', 'notification_policy', made::text, described || '{"recipient": "set"}',
-            jsonb_build_object('recipient', jsonb_build_object('new', recipient, 'channel', channel)));
-    end if;
+    perform rotator_internal.record_event_with_values(
+        target, 'policy.added', 'notification_policy', made::text,
+        jsonb_strip_nulls(jsonb_build_object(
+            'lead_time_days', lead_time_days, 'channel', channel, 'secret_id', secret_id,
+            'recipient', case when recipient is not null then 'set' end)),
+        case
+            when recipient is not null
+            then jsonb_build_object('recipient', jsonb_build_object('new', recipient, 'channel', channel))
+        end);
     return made;
 end
 $$;
@@ -108,7 +106,6 @@ as $$
 declare
     target uuid := rotator_internal.require_role('admin');
     removed rotator_internal.notification_policy;
-    described jsonb;
     address text;
 begin
     perform rotator_internal.lock_policies(target);
@@ -120,18 +117,16 @@ begin
             'PT404', 'no such notification policy', 'List them with select * from rotator.notification_policies;');
     end if;
     perform rotator_internal.plan_followers(target, removed.secret_id);
-    described := jsonb_strip_nulls(jsonb_build_object(
-        'lead_time_days', removed.lead_time_days, 'channel', removed.channel, 'secret_id', removed.secret_id,
-        'recipient', case when removed.recipient_id is not null then 'removed' end));
     address := rotator_internal.recipient_of(target, removed.recipient_id);
-    if address is null then
-        perform rotator_internal.record_event(
-            target, 'policy.removed', 'notification_policy', policy_id::text, described);
-    else
-        perform rotator_internal.record_event_with_values(
-            target, 'policy.removed', 'notification_policy', policy_id::text, described,
-            jsonb_build_object('recipient', jsonb_build_object('old', address, 'channel', removed.channel)));
-    end if;
+    perform rotator_internal.record_event_with_values(
+        target, 'policy.removed', 'notification_policy', policy_id::text,
+        jsonb_strip_nulls(jsonb_build_object(
+            'lead_time_days', removed.lead_time_days, 'channel', removed.channel, 'secret_id', removed.secret_id,
+            'recipient', case when removed.recipient_id is not null then 'removed' end)),
+        case
+            when address is not null
+            then jsonb_build_object('recipient', jsonb_build_object('old', address, 'channel', removed.channel))
+        end);
 end
 $$;
 

@@ -234,15 +234,7 @@ begin
                 'labels', w.labels, 'owner_id', w.owner_id, 'secondary_owner_id', w.secondary_owner_id,
                 'team_lead_id', w.team_lead_id, 'expiry_date', w.expiry_date,
                 'rotation_interval', w.rotation_interval, 'external_id', w.external_id,
-                'encrypted', jsonb_build_object(
-                    'name', jsonb_build_object('new', encode(rotator_internal.value_hash(
-                        tenant, 'audit_value.name', w.hidden #>> '{name,new}'), 'hex')),
-                    'provider_ref', case when w.provider_ref is not null then
-                        jsonb_build_object('new', encode(rotator_internal.value_hash(
-                            tenant, 'audit_value.provider_ref', w.hidden #>> '{provider_ref,new}'), 'hex')) end,
-                    'purpose', case when w.purpose is not null then
-                        jsonb_build_object('new', encode(rotator_internal.value_hash(
-                            tenant, 'audit_value.purpose', w.hidden #>> '{purpose,new}'), 'hex')) end))),
+                'encrypted', rotator_internal.hash_values(tenant, w.hidden))),
             rotator_internal.current_request_id()
         from numbered as w
     )
@@ -366,12 +358,8 @@ begin
             jsonb_build_object('old', was -> c.key, 'new', becomes -> c.key) as both
         from unnest(changed) as c (key)
     ) as k;
-    if hidden is null then
-        perform rotator_internal.record_event(tenant, 'secret.updated', 'secret', secret::text, shown);
-    else
-        perform rotator_internal.record_event_with_values(
-            tenant, 'secret.updated', 'secret', secret::text, shown, hidden);
-    end if;
+    perform rotator_internal.record_event_with_values(
+        tenant, 'secret.updated', 'secret', secret::text, shown, hidden);
     return true;
 end
 $$;

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use rotator_tests::TestDb;
 use tokio_postgres::Client;
 
-use crate::fixture::{TwoTenants, text, texts, verdict};
+use crate::fixture::{AS_ROLES, TwoTenants, text, texts, verdict};
 
 const EVENTS: &str =
     "select concat_ws(' ', action, entity) from rotator_internal.audit_event where id > ";
@@ -242,17 +242,7 @@ async fn no_event_is_ever_changed_or_removed() -> Result<()> {
             (select string_agg(b::text, '' order by tenant_id, number) from rotator_internal.audit_block b),
             (select string_agg(l::text, '' order by event_id) from rotator_internal.audit_leaf l)))";
     let before = text(&t.db.admin, digest).await?;
-    let as_roles = [
-        "",
-        "set role rotator_owner",
-        "set role rotator_engine",
-        "set role rotator_admin",
-        "set role rotator_auditor",
-        "set role rotator_sidecar",
-        "set role rotator_host",
-        "set session_replication_role = replica",
-    ];
-    for become_role in as_roles {
+    for become_role in AS_ROLES {
         let session = t.db.superuser().await?;
         session
             .batch_execute("select rotator.use_tenant('acme')")

@@ -9,7 +9,7 @@ use rotator_tests::{TestDb, scaled, until};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-use crate::fixture::{TwoTenants, text, texts, verdict};
+use crate::fixture::{AS_ROLES, TwoTenants, text, texts, verdict};
 
 const SHOWN: &str = "select concat_ws('|', e.action, v.field, coalesce(v.old_value, '-'), coalesce(v.new_value, '-'))
     from rotator.audit_values as v join rotator.audit_log as e on e.id = v.event_id order by e.id, v.field";
@@ -253,16 +253,7 @@ async fn expect_untouched(db: &TestDb, session: &Client, who: &str) -> Result<()
 #[tokio::test]
 async fn nobody_changes_removes_or_adds_a_value() -> Result<()> {
     let t = TwoTenants::new().await?;
-    for who in [
-        "",
-        "set role rotator_owner",
-        "set role rotator_engine",
-        "set role rotator_admin",
-        "set role rotator_auditor",
-        "set role rotator_sidecar",
-        "set role rotator_host",
-        "set session_replication_role = replica",
-    ] {
+    for who in AS_ROLES {
         let session = t.db.superuser().await?;
         session
             .batch_execute("select rotator.use_tenant('acme')")

@@ -28,6 +28,18 @@ impl TwoTenants {
     }
 }
 
+/// What a superuser may turn himself into before he attacks a table that is append only; the first is himself.
+pub const AS_ROLES: [&str; 8] = [
+    "",
+    "set role rotator_owner",
+    "set role rotator_engine",
+    "set role rotator_admin",
+    "set role rotator_auditor",
+    "set role rotator_sidecar",
+    "set role rotator_host",
+    "set session_replication_role = replica",
+];
+
 /// Gives the tenant a secret with an open alert and a queued notification, a rotated one, a contact and a policy.
 pub async fn populate(db: &TestDb, tenant: &str) -> Result<()> {
     db.admin
