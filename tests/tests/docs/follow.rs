@@ -171,26 +171,34 @@ fn shows(printed: &mut VecDeque<String>, block: &Block) -> Result<()> {
 fn masked(line: &str) -> String {
     const NAMES: &str =
         "Sun Mon Tue Wed Thu Fri Sat Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec";
-    line.replace('"', " ")
+    let is_name = |word: &str| NAMES.split(' ').any(|name| name == bare(word));
+    let line = line.replace('"', " ");
+    let words: Vec<&str> = line
         .split_whitespace()
         .filter(|word| !word.chars().all(|c| "-+|─".contains(c)))
-        .map(|word| {
-            if let Some((address, _)) = word.split_once("/a/") {
-                return format!("{}/a/TOKEN", address.split(':').next().unwrap_or(""));
-            }
-            let bare = word.trim_matches(|c: char| "\",".contains(c));
-            let hex = |c: char| c.is_ascii_hexdigit() || c == '-';
-            let moment = |c: char| c.is_ascii_digit() || "-:.+TZ".contains(c);
-            if bare.len() == 36 && bare.chars().all(hex) {
-                "ID".to_owned()
-            } else if NAMES.split(' ').any(|name| name == bare) {
-                "DATE".to_owned()
-            } else if bare.len() >= 4 && bare.chars().all(moment) && !bare.starts_with('.') {
-                "TIME".to_owned()
-            } else {
-                word.to_owned()
-            }
-        })
-        .collect::<Vec<_>>()
-        .join(" ")
+        .collect();
+    let mut masked = Vec::with_capacity(words.len());
+    for (position, word) in words.iter().enumerate() {
+        let bare = bare(word);
+        let hex = |c: char| c.is_ascii_hexdigit() || c == '-';
+        let moment = |c: char| c.is_ascii_digit() || "-:.+TZ".contains(c);
+        let day_of_month = bare.chars().all(|c| c.is_ascii_digit())
+            && words.get(position + 1).is_some_and(|next| is_name(next));
+        masked.push(if let Some((address, _)) = word.split_once("/a/") {
+            format!("{}/a/TOKEN", address.split(':').next().unwrap_or(""))
+        } else if bare.len() == 36 && bare.chars().all(hex) {
+            "ID".to_owned()
+        } else if is_name(word) || day_of_month {
+            "DATE".to_owned()
+        } else if bare.len() >= 4 && bare.chars().all(moment) && !bare.starts_with('.') {
+            "TIME".to_owned()
+        } else {
+            (*word).to_owned()
+        });
+    }
+    masked.join(" ")
+}
+
+fn bare(word: &str) -> &str {
+    word.trim_matches(|c: char| "\",".contains(c))
 }
