@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The whole product on one screen: sets up, builds, starts a private cluster, loads real input for two tenants, lets
-# pg_cron tick and the sidecar deliver to the console, then shows what was delivered and stays (Ctrl-C stops all).
+# pg_cron tick and the sidecar deliver to the console, then shows what was delivered, what people do about it, and stays
+# (Ctrl-C stops all).
 # ONCE=1 prints a summary instead, stops all, and succeeds only if all that was due was delivered.
 # With ROTATOR_SLACK_BOT_TOKEN and DEMO_SLACK_CHANNEL, or ROTATOR_SMTP_URL and DEMO_EMAIL, one owner is also told there.
 set -euo pipefail
@@ -206,7 +207,47 @@ show_delivered() {
   say "look around as a member of one tenant (globex_admin, or acme_admin for the other):"
   printf '    psql "host=%s port=%s user=globex_admin dbname=demo"\n' "$SOCKET" "$PORT"
   printf '    select name, status, days_until_expiry, owner_id from rotator.secrets order by expiry_date limit 20;\n'
-  printf '    select rotator.mark_rotated(id) from rotator.secrets where name = '\''stripe-prod-key-2026'\'';\n\n'
+  printf '    select rotator.mark_rotated(id) from rotator.secrets where name = '\''stripe-prod-key-2026'\'';\n'
+  printf '    export ROTATOR_DATABASE_URL="host=%s port=%s user=globex_admin dbname=demo" # for %s\n\n' \
+    "$SOCKET" "$PORT" "$TARGET/release/rotator"
+}
+
+# ---- what people do about it ----
+
+# run_as ROLE ARGUMENT…: shows the command, and what it prints.
+run_as() {
+  local word
+  printf '    $ rotator'
+  for word in "${@:2}"; do
+    if [[ $word = *[!a-zA-Z0-9.,:/_-]* ]]; then word="'$word'"; fi
+    printf ' %s' "$word"
+  done
+  printf '\n'
+  as_rotator "$@" | sed 's/^/    /'
+  printf '\n'
+}
+
+show_people() {
+  local expiring
+  say "globex: why somebody was told, and what comes next if nobody acts"
+  run_as globex_admin secrets explain stripe-webhook-endpoint
+  run_as globex_admin secrets preview rds-master-password
+  say "globex: about what nobody would hear if its owner stays silent"
+  run_as globex_admin secrets coverage
+  say "acme: a ladder, hours in which people are told, and a certificate that can wait"
+  echo '[{"after": "4 hours", "target": "owner"}, {"after": "1 day", "from": "expiry", "target": "admins"}]' >"$work/ladder.json"
+  run_as acme_admin escalation set certificates "$work/ladder.json" --priority p1,p2,p3
+  run_as acme_admin escalation list
+  run_as acme_admin window set --days mon-fri --from 08:00 --to 18:00
+  expiring=$(as_operator <<'SQL'
+select rotator.use_tenant('acme') \g /dev/null
+select name from rotator.search_secrets(status => 'expiring_soon', max_rows => 1);
+SQL
+  )
+  if [[ -n $expiring ]]; then
+    run_as acme_admin secrets snooze "$expiring" --until "$(date -d '+2 days' +%F)" --reason 'the new one is ordered'
+    run_as acme_admin secrets preview "$expiring"
+  fi
 }
 
 "$ROOT/scripts/setup.sh" demo
@@ -226,6 +267,7 @@ delivered=yes
 wait_for 180 nothing_pending || delivered=no
 
 show_delivered
+show_people
 complete=yes
 summary || complete=no
 

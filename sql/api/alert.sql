@@ -9,43 +9,27 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     withdrawn uuid[] := rotator_internal.withdraw(secret.tenant_id, secret.id, becomes, only_to);
+    merged uuid[];
 begin
-    perform rotator_internal.leave_summary(secret.tenant_id, secret.id);
-    -- Steps none of whose messages went out are still to be taken: not those before one that did. Planned each time.
-    if exists (
-        select
-        from rotator_internal.alert as a
-        where a.tenant_id = secret.tenant_id and a.secret_id = secret.id and a.cycle = secret.cycle
-          and (a.escalation_step > 0 or a.overdue_step > 0)) then
-        execute $sql$
-            with rung as (
-                select l.rule, l.anchor, lag(l.step, 1, 0) over (partition by l.anchor order by l.step) as step_before
-                from rotator_internal.alert as a
-                cross join lateral rotator_internal.ladder_steps(a.tenant_id, a.escalation_policy_id, 'P1') as l
-                where a.tenant_id = $1 and a.secret_id = $2 and a.cycle = $3
-            ),
-            asked as (
-                select r.anchor, n.step, r.step_before, n.state in ('suppressed', 'cancelled') as is_withdrawn
-                from rotator_internal.notifications_about($1, $2) as n
-                join rung as r on r.rule = n.rule
-                where n.cycle = $3 and n.kind = 'escalation'
-            ),
-            stands as (
-                select
-                    k.anchor,
-                    greatest(
-                        max(k.step) filter (where not k.is_withdrawn), min(k.step_before) filter (where k.is_withdrawn)) as step
-                from asked as k
-                group by k.anchor
-                having bool_or(k.is_withdrawn)
-            )
-            update rotator_internal.alert as a
-            set escalation_step = least(
-                    a.escalation_step, (select s.step from stands as s where s.anchor = 'reminder')),
-                overdue_step = least(a.overdue_step, (select s.step from stands as s where s.anchor = 'expiry'))
-            where a.tenant_id = $1 and a.secret_id = $2 and a.cycle = $3
-        $sql$ using secret.tenant_id, secret.id, secret.cycle;
+    execute $sql$
+        select array_agg(n.id)
+        from rotator_internal.notification as n
+        where n.tenant_id = $1 and n.secret_id = $2 and n.stage <> 'cancelled' and n.state = 'merged'
+    $sql$ into merged using secret.tenant_id, secret.id;
+    if merged is not null then
+        perform rotator_internal.leave_summary(secret.tenant_id, secret.id);
+        withdrawn := withdrawn || array(
+            select n.id
+            from rotator_internal.notification as n
+            where n.id = any (merged) and n.tenant_id = secret.tenant_id and n.state = 'cancelled');
     end if;
+    -- Steps of which nobody has heard are still to be taken.
+    update rotator_internal.alert as a
+    set escalation_step = l.reminder_step, overdue_step = l.overdue_step
+    from rotator_internal.alert as x
+    cross join lateral rotator_internal.steps_heard(x) as l
+    where x.tenant_id = secret.tenant_id and x.secret_id = secret.id and x.cycle = secret.cycle
+      and a.tenant_id = x.tenant_id and a.secret_id = x.secret_id and a.cycle = x.cycle;
     return withdrawn;
 end
 $$;

@@ -180,19 +180,34 @@ create or replace function rotator_internal.plan_tenant(tenant uuid) returns voi
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    held bigint;
 begin
-    -- In the order of the ids, so that two plans of a whole tenant can't deadlock. The secrets too: one without a row in
-    -- the calendar may be getting a new date right now.
-    perform
-    from rotator_internal.calendar as c
-    where c.tenant_id = plan_tenant.tenant
-    order by c.secret_id
-    for update;
-    perform
-    from rotator_internal.secret as s
-    where s.tenant_id = plan_tenant.tenant and s.retired_at is null
-    order by s.id
-    for no key update;
+    loop
+        begin
+            -- In the order of the ids, so that two plans of a whole tenant can't deadlock. The secrets too: one without a row
+            -- in the calendar may be getting a new date right now.
+            perform
+            from rotator_internal.calendar as c
+            where c.tenant_id = plan_tenant.tenant
+            order by c.secret_id
+            for update;
+            get diagnostics held = row_count;
+            perform
+            from rotator_internal.secret as s
+            where s.tenant_id = plan_tenant.tenant and s.retired_at is null
+            order by s.id
+            for no key update;
+            -- As in rotator_internal.lock_secret: a calendar row that came while we waited goes before its secret.
+            if (select count(*) from rotator_internal.calendar as c where c.tenant_id = plan_tenant.tenant) > held then
+                raise exception using errcode = 'RT0LK';
+            end if;
+            exit;
+        exception
+            when sqlstate 'RT0LK' then
+                null;
+        end;
+    end loop;
 
     with planned as materialized (
         select s.id, u.soon_at, greatest(u.next_event_at, s.snoozed_until) as next_event_at, u.next_event_at as due_at

@@ -25,7 +25,7 @@ comment on column rotator.alerts.secret_name is 'The name of the secret.';
 comment on column rotator.alerts.cycle is 'The rotation it asks for: one alert a secret and cycle.';
 comment on column rotator.alerts.state is 'open, acknowledged or resolved.';
 comment on column rotator.alerts.opened_at is 'When its first reminder was queued.';
-comment on column rotator.alerts.acknowledged_at is 'When it was acknowledged.';
+comment on column rotator.alerts.acknowledged_at is 'When it was acknowledged, the last time.';
 comment on column rotator.alerts.acknowledged_by is 'Who acknowledged it.';
 comment on column rotator.alerts.acknowledged_until is 'Nothing is sent until then; unless it was rotated by then, the alert opens again.';
 comment on column rotator.alerts.resolved_at is 'When the rotation, or retiring the secret, ended it.';
@@ -33,9 +33,9 @@ comment on column rotator.alerts.escalation_step is 'The highest step of its lad
 comment on column rotator.alerts.next_escalation_at is 'When the next step is due; null when none is.';
 
 comment on column rotator.notifications.id is 'Of the notification; receivers can drop repeats by it.';
-comment on column rotator.notifications.secret_id is 'What it is about; null for a summary or a test.';
-comment on column rotator.notifications.alert_id is 'The alert it belongs to.';
-comment on column rotator.notifications.kind is 'reminder, escalation, summary, test, key_rotation, acknowledge or resolve.';
+comment on column rotator.notifications.secret_id is 'What it is about; null for a summary, a test, and what concerns the tenant.';
+comment on column rotator.notifications.alert_id is 'The alert it belongs to; null where secret_id is.';
+comment on column rotator.notifications.kind is 'reminder, escalation, summary, test, key_rotation, contact_gone; acknowledge or resolve: changes what was sent before.';
 comment on column rotator.notifications.channel is 'slack, email, pagerduty, webhook or console.';
 comment on column rotator.notifications.recipient_hint is 'Enough of the address to recognise it.';
 comment on column rotator.notifications.queued_at is 'When it was queued.';
@@ -43,7 +43,6 @@ comment on column rotator.notifications.sent_at is 'When a channel took it.';
 comment on column rotator.notifications.attempts is 'How often it was tried.';
 comment on column rotator.notifications.last_error is 'What the last attempt came to.';
 comment on column rotator.notifications.provider_message_id is 'What the channel calls it.';
-comment on column rotator.notifications.fallback_of is 'The notification whose channel was down.';
 
 comment on column rotator.delivery_windows.days is 'Weekdays on which it opens: mon to sun.';
 comment on column rotator.delivery_windows.opens is 'From when, by the clocks of the tenant''s time zone.';

@@ -2,16 +2,41 @@
 -- URL is what it must be), encrypted, and shown only as a hint. Tables: schema/recipient.sql.
 -- Who is told when is in api/policy.sql. Covered by tests/tests/behaviour/contact.rs.
 
+create or replace function rotator_internal.is_https_url(address text) returns boolean
+language plpgsql immutable strict
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    -- Host, port, and whatever follows. No user, no %41, and nothing that a parser of URLs takes for another character.
+    parts text[] := regexp_match(
+        address,
+        '^https://([^][:space:][:cntrl:]!"#$%&''()*+,/:;<=>?@[^`{|}~]+|[[][0-9A-Fa-f:.]+[]])(:[0-9]{1,5})?([/?][^[:space:][:cntrl:]]*)?$');
+    name text := rtrim(parts[1], '.');
+begin
+    return parts is not null
+        and strpos(address, chr(92)) = 0
+        and address !~ '[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]'
+        and coalesce(substr(parts[2], 2)::integer, 443) between 1 and 65535
+        and name <> ''
+        -- What ends in a number is an address of IPv4, in the one way that all programs read alike: not 0177.1, not 0x7f000001.
+        and (name !~* '(^|[.])(0x[0-9a-f]*|[0-9]+)$'
+            or name ~ '^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])([.]|$)){4}$');
+end
+$$;
+
+comment on function rotator_internal.is_https_url(text) is
+    'Whether it is an https URL of a host that all programs take for the same one. Which hosts may be reached is the sidecar''s.';
+
 create or replace function rotator_internal.check_address(channel text, address text) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     hint text := case channel
-        when 'slack' then 'A channel or user id like C0123456789, #name, or a https://hooks.slack.com/… webhook.'
+        when 'slack' then 'A channel or user id like C0123456789, #name, or a https://hooks.slack.com/services/… webhook.'
         when 'email' then 'An address like ops@example.com, without a display name.'
         when 'pagerduty' then 'The 32-character integration key of an Events API v2 integration.'
-        when 'webhook' then 'An https URL of up to 2,000 characters.'
+        when 'webhook' then 'An https URL of up to 2,000 characters, without user and password; an address is written like 203.0.113.7.'
         when 'console' then 'Any name of up to 255 visible characters; it is printed with the notification.'
     end;
 begin
@@ -19,15 +44,15 @@ begin
         perform rotator_internal.refuse(
             '22023', 'unknown channel', 'Channels are slack, email, pagerduty, webhook and console.');
     -- No backslash: how a string constant reads one is the caller's to set (standard_conforming_strings).
-    elsif address is null or length(address) > 2000 or not (case channel
+    elsif address is null or length(address) > 2000 or rotator_internal.has_unseen(address) or not (case channel
         when 'slack' then
-            address ~ '^(#[^[:space:][:cntrl:]#@,]{1,80}|[CDGUW][A-Z0-9]{5,20}|https://hooks[.]slack[.]com/[A-Za-z0-9/_-]{1,200})$'
+            address ~ '^(#([^[:space:][:cntrl:][:punct:]$+<=>^`|~]|[._-]){1,80}|[CDGUW][A-Z0-9]{5,20}|https://hooks[.]slack[.]com/services/[A-Za-z0-9/_-]{1,200})$'
         when 'email' then
             length(address) <= 254 and length(split_part(address, '@', 1)) <= 64
             and address ~ '^[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+([.][A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$'
         when 'pagerduty' then address ~ '^[A-Za-z0-9]{32}$'
-        when 'webhook' then address ~ '^https://[^[:space:][:cntrl:]@/]+(/[^[:space:][:cntrl:]]*)?$'
-        when 'console' then length(address) between 1 and 255 and address !~ '[[:cntrl:]]'
+        when 'webhook' then rotator_internal.is_https_url(address)
+        when 'console' then length(address) between 1 and 255 and address !~ '^[[:space:]]*$'
     end) then
         perform rotator_internal.refuse('22023', format('that is no %s recipient', channel), hint);
     end if;
@@ -44,7 +69,9 @@ begin
     return (
         select case
             when channel = 'email' then '…@' || split_part(address, '@', 2)
-            when address like 'https://%' then split_part(split_part(address, '//', 2), '/', 1) || '/…' || right(address, 4)
+            -- The host: what is asked of it may hold a token, with or without a path.
+            when address like 'https://%'
+            then split_part(translate(split_part(address, '//', 2), '?', '/'), '/', 1) || '/…' || right(address, 4)
             when channel = 'console' then address
             when address like '#%' then '#' || left(substr(address, 2), 2) || '…'
             else left(address, 1) || '…' || right(address, 3)

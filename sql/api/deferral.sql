@@ -62,6 +62,49 @@ $$;
 comment on function rotator_internal.defer_queued(tid[], timestamptz) is
     'Lets those of these rows, which this transaction queued, wait for whom as_of is outside the hours; returns their places.';
 
+create or replace function rotator_internal.put_off(notifications uuid[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute $sql$
+        with held as materialized (
+            select n.ctid as place, n.tenant_id, n.id, n.secret_id, n.kind, n.channel, n.rule, s.snoozed_until
+            from rotator_internal.notification as n
+            cross join lateral (
+                select x.snoozed_until
+                from rotator_internal.secret as x
+                where x.tenant_id = n.tenant_id and x.id = n.secret_id
+                offset 0
+            ) as s
+            where n.id = any ($1) and n.kind in ('reminder', 'escalation') and s.snoozed_until > clock_timestamp()
+        ),
+        waits as (
+            update rotator_internal.notification as n
+            set state = 'deferred', available_at = h.snoozed_until, merged_into = null, withdrawn_at = null
+            from held as h
+            where n.ctid = h.place
+        ),
+        noted as (
+            insert into rotator_internal.deferral as d (tenant_id, notification_id, opens_at, is_snoozed)
+            select h.tenant_id, h.id, h.snoozed_until, true
+            from held as h
+            on conflict on constraint deferral_pkey do update
+            set opens_at = excluded.opens_at, is_snoozed = true, ended_at = null, ended_as = null
+        )
+        insert into rotator_internal.audit_event (tenant_id, actor, source, action, entity, entity_id, changes)
+        select
+            h.tenant_id, 'rotator', 'engine', h.kind || '.deferred', 'secret', h.secret_id::text,
+            jsonb_build_object(
+                'notification', h.id, 'channel', h.channel, 'rule', h.rule, 'because', 'snoozed', 'until', h.snoozed_until)
+        from held as h
+    $sql$ using notifications;
+end
+$$;
+
+comment on function rotator_internal.put_off(uuid[]) is
+    'Lets those of these rows, which the caller queued or holds locked, wait for the end of a snooze whose secret is snoozed.';
+
 create or replace function rotator_internal.release_deferred(
     as_of timestamptz, max_rows integer, out places tid[], out recipients uuid[], out looked_at integer)
 language plpgsql
@@ -98,7 +141,7 @@ begin
     execute $sql$
         with held as materialized (
             select n.ctid as place, n.tenant_id, n.id, n.secret_id, n.cycle, n.kind, n.rule, n.step, n.due_at, n.channel,
-                n.recipient_id, n.state
+                n.recipient_id, n.state, n.rule like 'lead:%' and n.fallback_of is null as comes_again
             from rotator_internal.notification as n
             where n.id = any ($1)
         ),
@@ -114,7 +157,7 @@ begin
                     when h.state <> 'deferred' or s.cycle <> h.cycle or s.retired_at is not null or a.state = 'resolved'
                     then 'cancelled'
                     -- The calendar brings the most urgent reminder when the snooze ends.
-                    when s.snoozed_until > $2 then case when h.kind = 'reminder' then 'snoozed' end
+                    when s.snoozed_until > $2 then case when h.comes_again then 'snoozed' end
                     when a.state = 'acknowledged' and (a.acknowledged_until > $2) is not false then 'acknowledged'
                     when exists (
                         select

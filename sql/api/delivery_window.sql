@@ -42,6 +42,7 @@ as $$
 declare
     first timestamptz := day::timestamp at time zone zone;
     last timestamptz := (day + 1)::timestamp at time zone zone;
+    shift interval := (first at time zone zone) - (first at time zone 'UTC');
     change timestamptz;
     from_wall timestamp := day + hours.opens; -- 24:00 is the next day's midnight
     to_wall timestamp := day + hours.closes;
@@ -51,14 +52,21 @@ begin
         return;
     end if;
     change := rotator_internal.zone_change(first, last - interval '1 second', zone);
-    -- With the offset from before a change up to it, and with the one from after it. So also on a day whose first hour is
-    -- skipped: what the clocks don't show isn't open.
+    -- By offsets, so also on a day whose first hour is skipped: what the clocks don't show isn't open.
+    if change is null then
+        opens_at := greatest(first, (from_wall - shift) at time zone 'UTC');
+        closes_at := least(last, (to_wall - shift) at time zone 'UTC');
+        if opens_at < closes_at then
+            return next;
+        end if;
+        return;
+    end if;
+    -- With the offset from before a change up to it, and with the one from after it.
     for opens_at, closes_at in
         select greatest(p.begins, (from_wall - p.shift) at time zone 'UTC'), least(p.ends, (to_wall - p.shift) at time zone 'UTC')
         from (values
-            (first, coalesce(change, last), (first at time zone zone) - (first at time zone 'UTC')),
+            (first, change, shift),
             (change, last, (change at time zone zone) - (change at time zone 'UTC'))) as p (begins, ends, shift)
-        where p.begins is not null
         order by p.begins
     loop
         if opens_at < closes_at then
@@ -112,7 +120,7 @@ comment on function rotator_internal.add_wait(timestamptz, interval, text) is
     'start plus a wait: its days by the calendar of the zone, its hours as they pass.';
 
 create or replace function rotator_internal.add_working_time(
-    start timestamptz, wait interval, tenant uuid) returns timestamptz
+    start timestamptz, wait interval, tenant uuid, latest timestamptz default null) returns timestamptz
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -132,8 +140,9 @@ begin
         return rotator_internal.add_wait(start, wait, zone);
     end if;
     day := (start at time zone zone)::date;
-    -- Ten years: a wait of working weeks ends before that, and one that doesn't must end all the same.
-    for ahead in 0 .. 3660 loop
+    -- A year, and no day after the latest end: all tenants' ticks ask this, and a window may be open a minute a week.
+    for ahead in 0 .. least(366, extract(day from latest - start) + 2)::integer loop
+        continue when extract(isodow from day + ahead) <> all (hours.days) or day + ahead = any (hours.holidays);
         for stretch in
             select greatest(o.opens_at, start) as opens_at, o.closes_at
             from rotator_internal.open_hours(hours, zone, day + ahead) as o
@@ -141,18 +150,18 @@ begin
         loop
             open_for := extract(epoch from stretch.closes_at - stretch.opens_at);
             if left_over <= open_for then
-                return stretch.opens_at + make_interval(secs => left_over::double precision);
+                return least(stretch.opens_at + make_interval(secs => left_over::double precision), latest);
             end if;
             left_over := left_over - open_for;
         end loop;
     end loop;
-    return rotator_internal.add_wait(start, wait, zone);
+    return least(rotator_internal.add_wait(start + interval '366 days', wait, zone), latest);
 end
 $$;
 
-comment on function rotator_internal.add_working_time(timestamptz, interval, uuid) is
-    'The first instant by which the tenant''s delivery window has been open for that long since start. Without a window: '
-    'start plus the wait, by the calendar of the tenant''s zone.';
+comment on function rotator_internal.add_working_time(timestamptz, interval, uuid, timestamptz) is
+    'The first instant by which the tenant''s delivery window has been open for that long since start: within a year, and no '
+    'later than latest. Without a window: start plus the wait, by the calendar of the tenant''s zone.';
 
 create or replace function rotator_internal.read_clock(field text, value jsonb) returns time
 language plpgsql stable
@@ -197,7 +206,7 @@ begin
 
     made.tenant_id := tenant;
     listed := hours -> 'days';
-    if jsonb_typeof(listed) = 'array' then
+    if jsonb_typeof(listed) = 'array' and jsonb_array_length(listed) <= 7 then
         made.days := array(
             select distinct array_position(week, lower(d.value #>> '{}'))::smallint
             from jsonb_array_elements(listed) as d
@@ -268,16 +277,17 @@ begin
         end if;
     end if;
 
-    -- What waits is looked at again: it may go now, or later than was thought.
-    update rotator_internal.deferral as d
-    set opens_at = clock_timestamp()
-    where d.tenant_id = target and d.ended_at is null;
-    -- So are the ladders: their waits may count these hours. Planned each time.
+    -- Ladders are looked at again: their waits may count these hours. Before what waits, the order of whoever changes a
+    -- secret's priority. Planned each time.
     execute $sql$
         update rotator_internal.alert as a
         set next_escalation_at = clock_timestamp()
         where a.tenant_id = $1 and a.state = 'open' and a.reminded_at is not null
     $sql$ using target;
+    -- What waits, too: it may go now, or later than was thought.
+    update rotator_internal.deferral as d
+    set opens_at = clock_timestamp()
+    where d.tenant_id = target and d.ended_at is null;
     perform rotator_internal.record_event(
         target, case when removed then 'delivery_window.removed' else 'delivery_window.set' end,
         'delivery_window', target::text,

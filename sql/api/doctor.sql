@@ -33,7 +33,8 @@ end
 $$;
 
 comment on function rotator.engine_status() is
-    'For the sidecar and monitoring: versions, when a tick last ran, how much is queued and for how long it has waited.';
+    'For the sidecar and monitoring: versions, when a tick last ran, how much is queued, for how long it has waited, '
+    'and what is dead or reached nobody.';
 
 create or replace function rotator.doctor() returns table (check_name text, ok boolean, detail text, fix text)
 language plpgsql stable security definer

@@ -35,7 +35,9 @@ begin
         select p.place, a.*
         from unnest(places) as p (place)
         cross join lateral (
-            select x.tenant_id, x.id, x.secret_id, x.cycle, x.acknowledged_at, x.acknowledged_until, x.acknowledged_by
+            select
+                x.tenant_id, x.id, x.secret_id, x.cycle, x.acknowledged_at, x.acknowledged_until, x.acknowledged_by,
+                x.escalated_at, x as alert
             from rotator_internal.alert as x
             where x.ctid = p.place
             offset 0
@@ -45,8 +47,10 @@ begin
         select
             e.*, s.owner_id, s.expiry_date,
             case when s.snoozed_until > reopen.as_of then s.snoozed_until end as snoozed_until,
-            s.cycle = e.cycle and s.retired_at is null and t.status = 'active' as is_live
+            s.cycle = e.cycle and s.retired_at is null and t.status = 'active' as is_live,
+            l.reminder_step, l.overdue_step
         from ended as e
+        left join lateral rotator_internal.steps_heard(e.alert, coalesce(e.escalated_at, '-infinity')) as l on true
         cross join lateral (
             select x.owner_id, x.expiry_date, x.snoozed_until, x.cycle, x.retired_at
             from rotator_internal.secret as x
@@ -72,6 +76,9 @@ begin
                     coalesce(a.overdue_from, j.expiry_date), a.acknowledged_at, reopen.as_of)
                 else a.overdue_from
             end,
+            -- What was being sent when somebody took it on may have come to nothing.
+            escalation_step = coalesce(j.reminder_step, a.escalation_step),
+            overdue_step = coalesce(j.overdue_step, a.overdue_step),
             escalated_at = reopen.as_of,
             -- The next step is worked out by the escalations of this tick.
             next_escalation_at = case
@@ -187,6 +194,8 @@ begin
     with standing as materialized (
         select
             p.place, a.*, s.secret,
+            coalesce(l.reminder_step, a.escalation_step) as reminder_step,
+            coalesce(l.overdue_step, a.overdue_step, 0) as expiry_step,
             coalesce(a.overdue_from, (s.secret).expiry_date) as expired_at,
             t.time_zone,
             a.state = 'open' and (s.secret).cycle = a.cycle and (s.secret).retired_at is null and t.status = 'active' as is_live,
@@ -195,11 +204,12 @@ begin
         cross join lateral (
             select
                 x.tenant_id, x.id, x.secret_id, x.cycle, x.state, x.escalation_policy_id, x.reminded_at, x.overdue_from,
-                x.escalation_step, x.overdue_step, x.escalated_at
+                x.escalation_step, x.overdue_step, x.escalated_at, coalesce(x.repeats_taken, '{}') as repeats_taken, x as alert
             from rotator_internal.alert as x
             where x.ctid = p.place
             offset 0
         ) as a
+        left join lateral rotator_internal.steps_heard(a.alert, coalesce(a.escalated_at, '-infinity')) as l on true
         cross join lateral (
             select x as secret
             from rotator_internal.secret as x
@@ -216,15 +226,19 @@ begin
     rung as materialized (
         select
             x.place, x.tenant_id, x.secret_id, x.id as alert_id, x.cycle, x.secret, x.time_zone, r.*,
-            r.step > case r.anchor when 'reminder' then x.escalation_step else coalesce(x.overdue_step, 0) end as is_untaken,
-            f.repeated_at, f.next_repeat_at
+            r.step > case r.anchor when 'reminder' then x.reminder_step else x.expiry_step end as is_untaken,
+            k.repeats_taken, f.repeats_passed, f.repeated_at, f.next_repeat_at
         from standing as x
         cross join lateral rotator_internal.ladder_rungs(
             x.tenant_id, x.secret, x.escalation_policy_id, x.reminded_at, x.expired_at, x.time_zone, windows) as r
+        cross join lateral (select coalesce((x.repeats_taken ->> r.step::text)::integer, 0) as repeats_taken) as k
+        -- Counted, because hours that change move a step, and then its repeats would come once more.
         left join lateral (
             select
-                max(g.repeat_at) filter (where g.repeat_at <= escalate.as_of and g.repeat_at > x.escalated_at) as repeated_at,
-                min(g.repeat_at) filter (where g.repeat_at > escalate.as_of) as next_repeat_at
+                max(g.number) filter (where g.repeat_at <= escalate.as_of) as repeats_passed,
+                max(g.repeat_at) filter (where g.repeat_at <= escalate.as_of and g.repeat_at > x.escalated_at
+                    and g.number > k.repeats_taken) as repeated_at,
+                min(g.repeat_at) filter (where g.repeat_at > escalate.as_of and g.number > k.repeats_taken) as next_repeat_at
             from rotator_internal.ladder_repeats(r.due_at, r.repeat_every, r.repeats, x.time_zone) as g
             where r.repeats > 0
         ) as f on true
@@ -248,8 +262,19 @@ begin
         insert into rotator_internal.notification (
             tenant_id, secret_id, alert_id, cycle, kind, rule, step, due_at, channel, recipient_id, addressee)
         select
-            w.tenant_id, w.secret_id, w.alert_id, w.cycle, 'escalation', w.rule, w.step, w.asked_at, w.channel, w.recipient_id,
-            w.addressee
+            w.tenant_id, w.secret_id, w.alert_id, w.cycle, 'escalation', w.rule, w.step,
+            -- Hours that are closed put a step off no further: it may be due when it was, and somebody had taken it on then.
+            case
+                when exists (
+                    select
+                    from rotator_internal.notification as n
+                    where n.tenant_id = w.tenant_id and n.secret_id = w.secret_id and n.cycle = w.cycle and n.rule = w.rule
+                      and n.step = w.step and n.due_at = w.asked_at and n.channel = w.channel
+                      and n.recipient_id = w.recipient_id and n.stage <> 'cancelled' and n.state = 'suppressed')
+                then escalate.as_of
+                else w.asked_at
+            end,
+            w.channel, w.recipient_id, w.addressee
         from told as w
         on conflict (tenant_id, secret_id, cycle, rule, step, due_at, channel, recipient_id) where stage <> 'cancelled'
         do nothing
@@ -271,18 +296,28 @@ begin
     outcome as materialized (
         select
             x.place, x.is_live, x.snoozed_until,
-            max(r.step) filter (where r.anchor = 'reminder' and r.is_untaken and r.due_at <= escalate.as_of) as reminder_step,
-            max(r.step) filter (where r.anchor = 'expiry' and r.is_untaken and r.due_at <= escalate.as_of) as expiry_step,
+            coalesce(
+                max(r.step) filter (where r.anchor = 'reminder' and r.is_untaken and r.due_at <= escalate.as_of),
+                x.reminder_step) as reminder_step,
+            coalesce(
+                max(r.step) filter (where r.anchor = 'expiry' and r.is_untaken and r.due_at <= escalate.as_of),
+                x.expiry_step) as expiry_step,
             min(r.due_at) filter (where r.is_untaken and r.due_at > escalate.as_of) as next_step_at,
-            min(r.next_repeat_at) filter (where not r.is_untaken or r.due_at <= escalate.as_of) as next_repeat_at
+            min(r.next_repeat_at) filter (where not r.is_untaken or r.due_at <= escalate.as_of) as next_repeat_at,
+            jsonb_object_agg(r.step, r.repeats_passed) filter (
+                where r.repeats_passed > r.repeats_taken and (not r.is_untaken or r.due_at <= escalate.as_of)) as repeats_passed
         from standing as x
         left join rung as r on r.place = x.place
-        group by x.place, x.is_live, x.snoozed_until
+        group by x.place, x.is_live, x.snoozed_until, x.reminder_step, x.expiry_step
     ),
     moved as (
         update rotator_internal.alert as a
-        set escalation_step = coalesce(o.reminder_step, a.escalation_step),
-            overdue_step = coalesce(o.expiry_step, a.overdue_step),
+        set escalation_step = o.reminder_step,
+            overdue_step = o.expiry_step,
+            repeats_taken = case
+                when o.repeats_passed is null then a.repeats_taken
+                else coalesce(a.repeats_taken, '{}') || o.repeats_passed
+            end,
             escalated_at = case when o.is_live and o.snoozed_until is null then escalate.as_of else a.escalated_at end,
             next_escalation_at = case
                 when o.is_live then coalesce(o.snoozed_until, least(o.next_step_at, o.next_repeat_at))

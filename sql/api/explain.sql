@@ -44,7 +44,7 @@ declare
 begin
     if n.state = 'suppressed' and waited.ended_as = 'outdated' then
         return 'a more urgent reminder of this secret went to the same recipient';
-    elsif n.state = 'suppressed' and n.rule = 'reopened' then
+    elsif n.state = 'suppressed' and n.rule = 'reopened' and n.withdrawn_at is null and waited.ended_as is null then
         return 'a reminder that came due with it says it';
     elsif n.state = 'suppressed' then
         select x.* into a
@@ -131,7 +131,8 @@ begin
         return query
         select
             waited.deferred_at, 'deferred'::text,
-            'outside the delivery window; it opens ' || rotator_internal.local_time(waited.opens_at, zone);
+            case when waited.is_snoozed then 'the secret is snoozed; that ends ' else 'outside the delivery window; it opens ' end
+                || rotator_internal.local_time(waited.opens_at, zone);
         if n.state = 'deferred' then
             return;
         end if;

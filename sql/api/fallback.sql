@@ -2,7 +2,8 @@
 -- admins by mail; and when there is nobody left, it is said to be undeliverable (api/undeliverable.sql). Notifications of
 -- one rule and instant about one secret are *kin*. Whoever may give one up locks its kin first, in the order of the ids: of
 -- two workers whose sends fail at the same time one sees what the other did. Called by api/outcome.sql and api/outbox.sql.
--- All of it is rare, so planned each time (execute). Covered by tests/tests/behaviour/fallback.rs.
+-- What was said in one message about many: api/fallback_summary.sql. All of it is rare, so planned each time (execute).
+-- Covered by tests/tests/behaviour/fallback.rs.
 
 create or replace function rotator_internal.kin(n rotator_internal.notification)
 returns table (id uuid, addressee text, channel text, recipient_id uuid, state text, fallback_of uuid)
@@ -40,7 +41,8 @@ begin
             select i
             from rotator_internal.notification as s
             join rotator_internal.notification as i on i.merged_into = s.id
-            where s.id = any ($1) and s.kind = 'summary'
+            -- A backlog's are the tick's.
+            where s.id = any ($1) and s.kind = 'summary' and s.rule <> 'backlog'
         )
         select array_agg(distinct k.id)
         from given as g
@@ -50,7 +52,7 @@ begin
 end
 $$;
 
-comment on function rotator_internal.kin_of(uuid[]) is 'The ids of their kin, of summaries that of their items.';
+comment on function rotator_internal.kin_of(uuid[]) is 'The ids of their kin, of digests that of their items.';
 
 create or replace function rotator_internal.give_up_at(notification uuid) returns timestamptz
 language plpgsql stable
@@ -191,7 +193,7 @@ comment on function rotator_internal.next_to_tell(uuid) is
     'else each admin''s mail, else another way to each, or for a tenant whose admins have no contacts the operator''s console, '
     'which is nobody.';
 
-create or replace function rotator_internal.fall_back(dead uuid[], gathering boolean default false) returns integer
+create or replace function rotator_internal.fall_back(dead uuid[], gathering text default null) returns integer
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -200,6 +202,7 @@ declare
     next record;
     made tid;
     queued tid[] := '{}';
+    queued_ids uuid[] := '{}';
     made_id uuid;
     somebody boolean;
     made_count integer := 0;
@@ -240,10 +243,12 @@ begin
                 returning n.id, n.ctid
             $sql$ into made_id, made
             using given, next.channel, next.recipient_id, next.owner_id,
-                gathering and given.kind = 'reminder' and next.channel not in ('pagerduty', 'webhook');
+                given.kind = 'reminder'
+                and coalesce(gathering = 'backlog' or next.channel not in ('pagerduty', 'webhook') and gathering = 'digest', false);
             somebody := somebody or not next.is_desk;
             continue when made_id is null;
             queued := queued || made;
+            queued_ids := queued_ids || made_id;
             made_count := made_count + 1;
             perform rotator_internal.record_event(
                 given.tenant_id, 'fallback.queued',
@@ -262,51 +267,14 @@ begin
             perform rotator_internal.give_up(given.id);
         end if;
     end loop;
+    -- Of a snoozed secret at its end, then where the hours ask for it.
+    perform rotator_internal.put_off(queued_ids);
     perform rotator_internal.defer_queued(queued, clock_timestamp());
     return made_count;
 end
 $$;
 
-comment on function rotator_internal.fall_back(uuid[], boolean) is
+comment on function rotator_internal.fall_back(uuid[], text) is
     'Queues for each of these notifications, which have just died, to whom it goes next; returns how many are made. Gathering: '
-    'the next tick makes one message of what goes to the same place. The caller holds their kin.';
-
-create or replace function rotator_internal.fall_back_from_summaries(dead uuid[]) returns integer
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    of_summary record;
-    made_count integer := 0;
-begin
-    for of_summary in execute $sql$
-        with died as (
-            update rotator_internal.notification as n
-            set state = 'dead', last_error = s.last_error
-            from rotator_internal.notification as s
-            cross join lateral rotator_internal.summary_items(s.id) as i
-            where s.id = any ($1) and s.kind = 'summary' and s.state = 'dead'
-              and n.id = i.notification_id and n.tenant_id = s.tenant_id
-            returning n.tenant_id, n.id, n.merged_into, n.channel, n.secret_id, n.last_error
-        ),
-        audited as (
-            insert into rotator_internal.audit_event (tenant_id, actor, source, action, entity, entity_id, changes)
-            select
-                d.tenant_id, 'rotator', 'engine', 'notification.dead', 'notification', d.id::text,
-                jsonb_strip_nulls(jsonb_build_object(
-                    'channel', d.channel, 'secret', d.secret_id, 'summary', d.merged_into, 'error', d.last_error))
-            from died as d
-        )
-        select array_agg(d.id) as items
-        from died as d
-        group by d.merged_into
-    $sql$ using dead
-    loop
-        made_count := made_count + rotator_internal.fall_back(of_summary.items, cardinality(of_summary.items) > 1);
-    end loop;
-    return made_count;
-end
-$$;
-
-comment on function rotator_internal.fall_back_from_summaries(uuid[]) is
-    'What a summary that has just died still had to say falls back, each item by itself; returns how many messages.';
+    'the next tick makes one message of what goes to the same place, as it is done for a digest or for a backlog. The caller '
+    'holds their kin.';

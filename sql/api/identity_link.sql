@@ -104,7 +104,7 @@ $$;
 comment on function rotator.link_identity(text, text, text) is
     'Says who somebody is elsewhere, so that a button pressed there is pressed by that subject. kind slack: workspace and '
     'user, like T024BE7LD/U012AB3CD; email: an address; pagerduty: the id of a user. For oneself, or by an admin; again is '
-    'no change. Errors: 22023 no such kind, or a name it can''t have; 23505 linked to somebody else.';
+    'no change. Errors: 22023 no such kind, or a name it can''t have; 42501 another subject; 23505 linked to somebody else.';
 
 create or replace function rotator.unlink_identity(kind text, external_id text) returns boolean
 language plpgsql security definer
@@ -138,7 +138,8 @@ end
 $$;
 
 comment on function rotator.unlink_identity(text, text) is
-    'Takes a link to a subject back; false when there is none. For oneself, or by an admin.';
+    'Takes back that this name elsewhere is a subject; false when it was nobody. For oneself, or by an admin. Errors: 22023 '
+    'no such kind, or a name it can''t have; 42501 somebody else''s.';
 
 create or replace view rotator.identities
 with (security_invoker = true)

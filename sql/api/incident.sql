@@ -130,8 +130,9 @@ begin
     where a.tenant_id = of_tenant and a.secret_id = locked.id and a.cycle = parts[2]::integer;
     if locked.retired_at is not null or locked.cycle <> parts[2]::integer or found_alert.state is distinct from 'open' then
         return jsonb_build_object('outcome', case when found_alert.state = 'acknowledged' then 'already' else 'over' end);
-    -- An old event, told again: since then it was acknowledged, and that has run out.
-    elsif occurred_at <= found_alert.acknowledged_at then
+    -- An old event, told again: since then it was acknowledged, and that has run out; or a moved date has opened it anew.
+    -- Clocks may differ by some minutes.
+    elsif occurred_at <= found_alert.acknowledged_at or occurred_at < found_alert.opened_at - interval '5 minutes' then
         return jsonb_build_object('outcome', 'already');
     end if;
 
@@ -154,4 +155,5 @@ $$;
 comment on function rotator.acknowledge_incident(text, text, timestamptz) is
     'Somebody acknowledged an incident in PagerDuty, whose dedup key it is: so its alert is acknowledged, by the subject '
     'that this PagerDuty user is linked to, else by pagerduty and its id. outcome: acknowledged, already, over (no open '
-    'alert any more) or unknown (none of ours). What occurred before the last acknowledgement is already. For the sidecar, which checks PagerDuty''s signature.';
+    'alert any more) or unknown (none of ours). What occurred before the last acknowledgement, or before the alert opened, is '
+    'already. For the sidecar, which checks PagerDuty''s signature. Errors: 22023.';

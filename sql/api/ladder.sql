@@ -68,17 +68,16 @@ comment on function rotator_internal.first_escalation(timestamptz, text, timesta
     'When the tick must look at a ladder that begins: at the first step of the built-in one, or at once to work it out.';
 
 create or replace function rotator_internal.ladder_instant(
-    anchor_at timestamptz, after interval, zone text, in_hours boolean, tenant uuid) returns timestamptz
+    anchor_at timestamptz, after interval, zone text) returns timestamptz
 language sql stable
 return case
-    when in_hours then rotator_internal.add_working_time(anchor_at, after, tenant)
     when date_trunc('day', after) = interval '0' then anchor_at + after
     -- Days and months by the calendar of the zone, hours as they pass, whatever the session's zone is.
     else (((anchor_at at time zone zone) + date_trunc('day', after)) at time zone zone) + (after - date_trunc('day', after))
 end;
 
-comment on function rotator_internal.ladder_instant(timestamptz, interval, text, boolean, uuid) is
-    'When a wait from this anchor is over: by the calendar, or counting the hours of the delivery window only.';
+comment on function rotator_internal.ladder_instant(timestamptz, interval, text) is
+    'When a wait from this anchor is over, by the calendar of the zone.';
 
 create or replace function rotator_internal.ladder_told(
     tenant uuid, s rotator_internal.secret, target text, only_channel text, named uuid)
@@ -168,9 +167,12 @@ begin atomic
                 select
                     l.*,
                     -- Working hours put nothing off that is due after the expiry in any case.
-                    least(
-                        rotator_internal.ladder_instant(h.anchor_at, l.after, zone, h.in_hours, tenant),
-                        case when h.in_hours then greatest(h.anchor_at + l.after, s.expiry_date) end) as waited,
+                    case
+                        when h.in_hours
+                        then rotator_internal.add_working_time(
+                            h.anchor_at, l.after, tenant, greatest(h.anchor_at + l.after, s.expiry_date))
+                        else rotator_internal.ladder_instant(h.anchor_at, l.after, zone)
+                    end as waited,
                     exists (
                         select from rotator_internal.ladder_told(tenant, s, l.target, l.channel, l.recipient_id)) as reaches
                 from rotator_internal.ladder_steps(tenant, policy, s.priority) as l
@@ -192,15 +194,69 @@ comment on function rotator_internal.ladder_rungs(
 
 create or replace function rotator_internal.ladder_repeats(
     due_at timestamptz, repeat_every interval, repeats integer, zone text)
-returns table (repeat_at timestamptz)
+returns table (number integer, repeat_at timestamptz)
 language sql stable
 begin atomic
-    select rotator_internal.ladder_instant(due_at, n.number * repeat_every, zone, false, null)
+    select n.number, rotator_internal.ladder_instant(due_at, n.number * repeat_every, zone)
     from generate_series(1, repeats) as n (number);
 end;
 
 comment on function rotator_internal.ladder_repeats(timestamptz, interval, integer, text) is
-    'When a step that was due then is repeated.';
+    'The repeats of a step that was due then: the number of each, and when.';
+
+create or replace function rotator_internal.steps_heard(
+    a rotator_internal.alert, since timestamptz default null)
+returns table (reminder_step integer, overdue_step integer)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if (a.escalation_step = 0 and coalesce(a.overdue_step, 0) = 0)
+        or (since is not null and not exists (
+            select
+            from rotator_internal.notification as n
+            where n.tenant_id = a.tenant_id and n.secret_id = a.secret_id and n.stage = 'cancelled'
+              and n.cycle = a.cycle and n.kind = 'escalation'
+              and greatest(n.withdrawn_at, (
+                select max(d.finished_at)
+                from rotator_internal.delivery_attempt as d
+                where d.notification_id = n.id and d.tenant_id = n.tenant_id)) >= since)) then
+        return;
+    end if;
+    -- Of a step that was withdrawn, and of no later one, anything was sent: it stands where it stood before that step.
+    -- Planned each time, like all that looks for a secret's notifications.
+    return query execute $sql$
+        with rung as (
+            select l.rule, l.anchor, l.step, lag(l.step, 1, 0) over (partition by l.anchor order by l.step) as step_before
+            from rotator_internal.ladder_steps(($1).tenant_id, ($1).escalation_policy_id, 'P1') as l
+        ),
+        asked as (
+            -- Suppressed for another reason: something more urgent said it.
+            select r.anchor, r.step, r.step_before,
+                n.state = 'cancelled' or (n.state = 'suppressed' and n.withdrawn_at is not null) as is_withdrawn
+            from rotator_internal.notifications_about(($1).tenant_id, ($1).secret_id) as n
+            join rung as r on r.rule = n.rule
+            where n.cycle = ($1).cycle and n.kind = 'escalation'
+              and n.queued_at >= coalesce(($1).ladder_from, '-infinity')
+        ),
+        heard as (
+            select
+                k.anchor,
+                greatest(max(k.step) filter (where not k.is_withdrawn), min(k.step_before) filter (where k.is_withdrawn)) as step
+            from asked as k
+            group by k.anchor
+            having bool_or(k.is_withdrawn)
+        )
+        select
+            least(($1).escalation_step, (select h.step from heard as h where h.anchor = 'reminder')),
+            least(($1).overdue_step, (select h.step from heard as h where h.anchor = 'expiry'))
+    $sql$ using a;
+end
+$$;
+
+comment on function rotator_internal.steps_heard(rotator_internal.alert, timestamptz) is
+    'The highest steps, from the reminder and from the expiry, of which somebody has heard or may still; no row when none was '
+    'taken, or none of its messages was withdrawn since.';
 
 create or replace function rotator_internal.after_pause(
     anchor_at timestamptz, acknowledged_at timestamptz, reopened_at timestamptz) returns timestamptz
@@ -258,6 +314,7 @@ begin
         select f.repeat_at
         from rotator_internal.ladder_repeats(r.due_at, r.repeat_every, r.repeats, zone) as f
         where f.repeat_at > greatest(coalesce(a.escalated_at, as_of), reopened)
+          and f.number > coalesce((a.repeats_taken ->> r.step::text)::integer, 0)
     ) as o
     where r.reaches
     order by 1, 2;

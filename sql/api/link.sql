@@ -9,7 +9,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     return (
-        select rotator_internal.situation(s, t, a) || jsonb_build_object(
+        select rotator_internal.situation(s, t, a)
+            || rotator_internal.turn_in_message(s, t.time_zone, s.cycle)
+            || jsonb_build_object(
             'state', case a.state when 'acknowledged' then 'acknowledged' else 'open' end,
             'secret', rotator_internal.secret_in_message(s) - '{id,provider_ref}'::text[],
             'needs_next_expiry_date', s.rotation_interval is null)
@@ -206,5 +208,5 @@ $$;
 
 comment on function rotator.redeem_link(text, text, text, text, timestamptz, timestamptz) is
     'Acts by the token of a link, as whom the message was sent to: show (changes nothing), acknowledge, rotated or snooze '
-    '(needs until). An action repeated in its cycle returns already, by and at. Errors: PT404 unknown token, PT410 expired or '
-    'of an older cycle, 22023 when there is no interval and next_expiry_date is missing.';
+    '(needs until). An action repeated in its cycle returns already, by and at. Errors: PT404 unknown token; PT409 nothing to '
+    'acknowledge, or retired; PT410 expired or of an older cycle; 22023 when there is no interval and next_expiry_date is missing.';

@@ -66,6 +66,10 @@ return jsonb_build_object(
     'notification_id', n.id,
     'alert_id', n.alert_id,
     'lead_time_days', n.lead_time_days,
+    -- Why it is sent, and why to them: the rule, whom it is for, and whether another message had failed.
+    'rule', n.rule,
+    'addressee', n.addressee,
+    'is_fallback', n.fallback_of is not null,
     'tenant', rotator_internal.tenant_in_message(t),
     'secret', rotator_internal.secret_in_message(s),
     'expiry_date', to_char(s.expiry_date at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
@@ -78,11 +82,31 @@ return jsonb_build_object(
     'acknowledged', case
         when a.state = 'acknowledged'
         then jsonb_build_object('by', a.acknowledged_by, 'at', rotator_internal.local_time(a.acknowledged_at, t.time_zone))
-    end);
+    end,
+    -- Whose acknowledgement ran out.
+    'acknowledged_last', case when a.state = 'open' then a.acknowledged_by end);
 
 comment on function rotator_internal.situation(
     rotator_internal.secret, rotator_internal.tenant, rotator_internal.alert, rotator_internal.notification) is
     'How a secret stands, for messages and, without a notification, for pages; its alert may be null.';
+
+create or replace function rotator_internal.item_in_message(
+    n rotator_internal.notification, s rotator_internal.secret, t rotator_internal.tenant) returns jsonb
+language sql stable
+return jsonb_build_object(
+    'kind', n.kind,
+    'notification_id', n.id,
+    'secret', rotator_internal.secret_in_message(s) - '{purpose,provider_ref}'::text[],
+    'expiry_date', to_char(s.expiry_date at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+    'expiry_local', rotator_internal.local_time(s.expiry_date, t.time_zone),
+    'days_until_expiry', rotator_internal.days_until(s.expiry_date, t.time_zone),
+    'overdue', s.expiry_date <= now(),
+    'cycle', n.cycle,
+    'has_interval', s.rotation_interval is not null);
+
+comment on function rotator_internal.item_in_message(
+    rotator_internal.notification, rotator_internal.secret, rotator_internal.tenant) is
+    'One secret of a summary, as the message lists it; the notification is its own, that the summary speaks for.';
 
 create or replace function rotator_internal.turn_in_message(s rotator_internal.secret, zone text, of_cycle integer) returns jsonb
 language sql stable

@@ -96,6 +96,8 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_bitmapscan = off -- else a plan from an empty outbox fetches and sorts all that is pending, each time
+set enable_sort = off
 set jit = off
 as $$
 declare

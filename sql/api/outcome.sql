@@ -33,7 +33,8 @@ begin
         select r.claim_id, r.outcome, r.error,
             -- A vendor's own words: what is certain to be a secret is left out of them.
             case when rotator_internal.secret_rule(r.provider_message_id) is null then left(r.provider_message_id, 512) end as vendor_id,
-            r.retry_after, n.*
+            r.retry_after, n.*,
+            case when r.outcome not in ('sent', 'permanent', 'recipient_gone') then rotator_internal.give_up_at(r.id) end as gives_up_at
         from (
             -- Of two results for one claim the first counts.
             select distinct on (g.id, g.claim_id) g.*
@@ -58,7 +59,7 @@ begin
                 when h.withdrawn_at is not null then 'cancelled'
                 when h.kind = 'summary' and not exists (select from rotator_internal.summary_items(h.id)) then 'cancelled'
                 when h.outcome in ('permanent', 'recipient_gone') or h.attempts >= 12 then 'dead'
-                when b.gives_up_at <= clock_timestamp() and (h.attempts >= 3 or h.outcome = 'postponed') then 'dead'
+                when h.gives_up_at <= clock_timestamp() and (h.attempts >= 3 or h.outcome = 'postponed') then 'dead'
                 when h.attempts = 0 then 'queued'
                 else 'retry'
             end as becomes,
@@ -85,14 +86,10 @@ begin
                     when h.outcome <> 'postponed'
                     then least(
                         random() * interval '5 seconds' * power(2, least(h.attempts, 12)),
-                        nullif(greatest(b.gives_up_at - clock_timestamp(), interval '0'), interval '0'))
+                        nullif(greatest(h.gives_up_at - clock_timestamp(), interval '0'), interval '0'))
                 end,
                 h.retry_after)) as wait
         from held as h
-        left join lateral (
-            select rotator_internal.give_up_at(h.id) as gives_up_at
-            where h.outcome not in ('sent', 'permanent', 'recipient_gone')
-        ) as b on true
         -- A worker that was given up, and its notification with it, may still come back.
         where h.state = 'leased' or (h.state in ('dead', 'cancelled') and exists (
             select
@@ -184,6 +181,10 @@ begin
         offset 0
     ) as n
     where r.id = any (leased);
+    -- A message about many that has nothing to say for now: what a snooze took out of it must be able to come again.
+    perform rotator_internal.leave_out(n.id, true)
+    from rotator_internal.notification as n
+    where n.id = any (leased) and n.kind = 'summary' and n.state = 'cancelled';
     if gone is not null then
         perform rotator_internal.mark_gone(gone);
     end if;
@@ -329,5 +330,5 @@ $$;
 
 comment on function rotator.postpone_notifications(jsonb) is
     'Gives back claims that were not begun because their destination fails or has its pace: an array of {id, claim_id, wait, '
-    'error}; wait is seconds, 1 second to 1 hour count. They count as no attempt, but what its channel has had its time for '
-    'is given up here, too. Returns how many were still the row''s latest.';
+    'error}; wait in seconds, taken as 1 to 3600. No attempt counts, but what has used up its time is given up. Returns how '
+    'many were still the row''s latest. Errors: 22023.';

@@ -102,15 +102,18 @@ begin
     result := rotator_internal.act_by_link(
         locked, l.cycle, l.expires_at, action, remark, until, next_expiry_date, who, coalesce(via, kind),
         coalesce(rotator_internal.presser_role(locked, who) = 'admin', false));
-    return result || jsonb_build_object('message', rotator_internal.message_after(l.tenant, l.secret, l.cycle, l.notification));
+    return result || jsonb_build_object('message', coalesce(
+        rotator_internal.summary_after(token),
+        rotator_internal.message_after(l.tenant, l.secret, l.cycle, l.notification)));
 end
 $$;
 
 comment on function rotator.press_button(text, text, text, text, text, timestamptz, timestamptz, text) is
     'Acts by the button of a message: acknowledge, rotated or snooze (needs until), as the subject that the pressing '
     'identity is linked to, if that subject may handle the secret. Gives what redeem_link gives, and as message what the '
-    'message says now. via: how it came, when that isn''t the kind. Errors: 42501 linked to nobody, or may not; PT404, PT410, PT409, '
-    '22023 as redeem_link. For the sidecar, which checks whose signature a press has.';
+    'message says now (of a summary: each of its items). via: how it came, when that isn''t the kind. For the sidecar, which '
+    'checks whose signature a press has. Errors: 42501 linked to nobody, or may not; PT404, PT409, PT410, 22023 as '
+    'redeem_link.';
 
 create or replace function rotator.record_press_refusal(
     token text, action text, reason text, kind text, external_id text, via text default null) returns boolean
@@ -145,4 +148,4 @@ $$;
 
 comment on function rotator.record_press_refusal(text, text, text, text, text, text) is
     'Says in the audit log that a button was refused: pressed by a stranger or by somebody whose role isn''t enough, or as '
-    'record_link_refusal. False for an unknown token. For the sidecar.';
+    'record_link_refusal. False for an unknown token. For the sidecar. Errors: 22023.';

@@ -261,7 +261,8 @@ begin
                 acknowledged_at = null, acknowledged_by = null, acknowledged_until = null, first_acknowledged_at = null,
                 escalation_policy_id = rotator_internal.ladder_of(a.tenant_id, a.secret_id, s.priority),
                 reminded_at = null, overdue_from = null, escalation_step = 0, overdue_step = 0, escalated_at = null,
-                next_escalation_at = null
+                repeats_taken = null,
+                ladder_from = clock_timestamp(), next_escalation_at = null
             from unnest($1) as d
             join rotator_internal.secret as s on s.tenant_id = d.tenant_id and s.id = d.secret_id
             where a.tenant_id = d.tenant_id and a.secret_id = d.secret_id and a.cycle = s.cycle and a.state = 'resolved'

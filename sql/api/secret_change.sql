@@ -27,7 +27,7 @@ declare
     person text;
     withdrawn uuid[] := '{}';
     told record;
-    fresh tid[];
+    queued record;
 begin
     select x.* into strict s
     from rotator_internal.secret as x
@@ -77,9 +77,10 @@ begin
                 jsonb_build_object('notification', q.id, 'channel', q.channel, 'rule', q.rule)
             from queued_rows as q
         )
-        select array_agg(q.place) into fresh
+        select array_agg(q.place) as places, array_agg(q.id) as ids into queued
         from queued_rows as q;
-        perform rotator_internal.defer_queued(fresh, clock_timestamp());
+        perform rotator_internal.put_off(queued.ids);
+        perform rotator_internal.defer_queued(queued.places, clock_timestamp());
     end if;
 end
 $$;
@@ -104,7 +105,8 @@ begin
         -- The new date has reminders of its own; the ladder counts from the last of those.
         update rotator_internal.alert as a
         set reminded_at = null, overdue_from = null, escalation_step = 0, overdue_step = 0, escalated_at = null,
-            next_escalation_at = null
+            repeats_taken = null,
+            ladder_from = clock_timestamp(), next_escalation_at = null
         where a.tenant_id = tenant and a.secret_id = secret and a.cycle = former.cycle and a.state <> 'resolved';
     end if;
     if changed && array['expiry_date', 'rotation_interval'] then
@@ -143,7 +145,8 @@ declare
     target uuid := rotator_internal.require_role('editor', 'admin');
     leaves text := rotator_internal.check_line('from_owner', from_owner, 255);
     follows text := rotator_internal.check_line('to_owner', to_owner, 255);
-    theirs uuid;
+    theirs uuid[];
+    one uuid;
     former rotator_internal.secret;
     reassigned integer := 0;
 begin
@@ -153,28 +156,46 @@ begin
     elsif leaves = follows then
         perform rotator_internal.refuse('22023', 'from_owner and to_owner are the same', 'Give the subject of who follows.');
     end if;
-    -- In the order of the ids, so that two who do this can't deadlock.
-    for theirs in
+    -- Not beside what goes over a whole tenant in another order (policies, hours), nor another of these.
+    perform rotator_internal.lock_policies(target);
+    theirs := array(
         select s.id
         from rotator_internal.secret as s
         where s.tenant_id = target and s.retired_at is null
           and (s.owner_id = leaves or s.secondary_owner_id = leaves or s.team_lead_id = leaves)
-        order by s.id
-    loop
-        former := rotator_internal.lock_secret(target, theirs);
+        order by s.id);
+    foreach one in array theirs loop
+        perform rotator_internal.lock_secret(target, one);
+    end loop;
+    perform
+    from rotator_internal.alert as a
+    where a.tenant_id = target and a.secret_id = any (theirs)
+    order by a.secret_id, a.cycle
+    for update;
+    -- Of all of them by id, as whoever reports outcomes does: secret by secret the two could deadlock. Planned each time.
+    execute $sql$
+        select
+        from rotator_internal.notification as n
+        where n.tenant_id = $1 and n.secret_id = any ($2) and (n.stage = 'pending' or n.state = 'merged')
+          and n.stage <> 'cancelled'
+        order by n.id
+        for update
+    $sql$ using target, theirs;
+    foreach one in array theirs loop
+        former := rotator_internal.lock_secret(target, one);
         update rotator_internal.secret as s
         set owner_id = case when s.owner_id = leaves then follows else s.owner_id end,
             secondary_owner_id = case when s.secondary_owner_id = leaves then follows else s.secondary_owner_id end,
             team_lead_id = case when s.team_lead_id = leaves then follows else s.team_lead_id end,
             updated_at = clock_timestamp()
-        where s.tenant_id = target and s.id = theirs and s.retired_at is null
+        where s.tenant_id = target and s.id = one and s.retired_at is null
           and (s.owner_id = leaves or s.secondary_owner_id = leaves or s.team_lead_id = leaves);
         if not found then
             continue; -- somebody was faster
         end if;
         perform rotator_internal.tell_new_owners(former);
         perform rotator_internal.record_event(
-            target, 'secret.reassigned', 'secret', theirs::text,
+            target, 'secret.reassigned', 'secret', one::text,
             (select jsonb_object_agg(f.field, jsonb_build_object('old', leaves, 'new', follows))
              from (values
                 ('owner_id', former.owner_id),

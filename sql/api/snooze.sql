@@ -3,6 +3,82 @@
 -- ends, the most urgent reminder of them. Rotating, retiring and another expiry date end it. Also by link (api/link.sql).
 -- Covered by tests/tests/behaviour/snooze.rs.
 
+create or replace function rotator_internal.wait_for_unsaid(
+    s rotator_internal.secret, until timestamptz, withdrawn uuid[]) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    zone text := rotator_internal.zone_of(s.tenant_id);
+    leads record;
+    is_said boolean;
+begin
+    select
+        (array_agg(r.lead_time_days order by r.due_at desc, r.lead_time_days) filter (where r.due_at <= clock_timestamp()))[1]
+            as passed,
+        max(r.due_at) filter (where r.due_at <= clock_timestamp()) as passed_at,
+        min(r.due_at) filter (where r.due_at > clock_timestamp()) as next_at,
+        max(r.due_at) filter (where r.lead_time_days >= 0) as last_at
+    into leads
+    from (
+        select
+            p.lead_time_days,
+            rotator_internal.lead_instant(s.expiry_date, p.lead_time_days, s.rotation_interval, zone) as due_at
+        from rotator_internal.policies_of(s.tenant_id, s.id) as p
+    ) as r;
+    if leads.passed_at is null then
+        return false;
+    end if;
+
+    -- Said to all whom it was for, as far as can be known: nothing of it was withdrawn that isn't said since, or may be.
+    execute $sql$
+        with told as materialized (
+            select n.id, n.state, n.channel, n.addressee, n.withdrawn_at, m.state as merged_state
+            from rotator_internal.notifications_about($1, $2) as n
+            left join rotator_internal.notification as m on m.id = n.merged_into and m.tenant_id = n.tenant_id
+            where n.cycle = $3 and n.rule = 'lead:' || $4 and n.due_at = $5 and n.fallback_of is null
+        )
+        select exists (select from told as t where t.state <> 'cancelled') and not exists (
+            select
+            from told as t
+            where (t.state = 'cancelled' or (t.state = 'leased' and t.withdrawn_at is not null)
+                    or (t.state = 'merged' and t.merged_state = 'leased'))
+              and not exists (
+                select
+                from told as l
+                where l.id > t.id and l.state <> 'cancelled' and l.channel = t.channel and l.addressee = t.addressee)
+              -- An acknowledgement withdrew it, and that the alert is open again was said since.
+              and not exists (
+                select
+                from rotator_internal.notifications_about($1, $2) as r
+                where r.cycle = $3 and r.rule = 'reopened' and r.id > t.id and r.state <> 'cancelled'))
+    $sql$ into is_said using s.tenant_id, s.id, s.cycle, leads.passed, leads.passed_at;
+    if is_said and leads.next_at is null then
+        delete from rotator_internal.calendar as c
+        where c.tenant_id = s.tenant_id and c.secret_id = s.id;
+    elsif is_said then
+        update rotator_internal.calendar as c
+        set next_event_at = greatest(leads.next_at, until)
+        where c.tenant_id = s.tenant_id and c.secret_id = s.id;
+    end if;
+
+    return exists (
+        select
+        from rotator_internal.notification as n
+        where n.id = any (withdrawn) and n.tenant_id = s.tenant_id and n.state = 'cancelled' and n.rule like 'lead:%'
+    ) and not exists (
+        -- Of the last one before the expiry, or a later one.
+        select
+        from rotator_internal.notifications_about(s.tenant_id, s.id) as n
+        where n.cycle = s.cycle and n.kind = 'reminder' and n.state not in ('cancelled', 'suppressed')
+          and n.due_at >= coalesce(leads.last_at, '-infinity'));
+end
+$$;
+
+comment on function rotator_internal.wait_for_unsaid(rotator_internal.secret, timestamptz, uuid[]) is
+    'After the messages of a locked secret were withdrawn for a snooze: what was said before isn''t said again when it ends. '
+    'Returns whether this withdrew the last reminder, before anybody heard of it.';
+
 create or replace function rotator_internal.snooze(
     secret rotator_internal.secret, until timestamptz, reason text, actor text, source text, is_admin boolean default false)
 returns void
@@ -12,6 +88,7 @@ as $$
 declare
     why text := rotator_internal.check_text('reason', reason);
     withdrawn uuid[];
+    last_unsaid boolean;
 begin
     perform rotator_internal.refuse_retired(secret);
     if why is null then
@@ -36,22 +113,26 @@ begin
     set snoozed_until = snooze.until, updated_at = clock_timestamp()
     where s.tenant_id = secret.tenant_id and s.id = secret.id;
     withdrawn := rotator_internal.hush(secret, 'cancelled');
+    -- The calendar brings reminders again, the ladder its steps; these nobody would.
+    perform rotator_internal.put_off(array(
+        select n.id
+        from rotator_internal.notification as n
+        where n.id = any (withdrawn) and n.tenant_id = secret.tenant_id
+          and (n.rule = 'reopened' or n.fallback_of is not null)));
+    perform rotator_internal.plan(secret.tenant_id, secret.id);
+    last_unsaid := rotator_internal.wait_for_unsaid(secret, until, withdrawn);
     update rotator_internal.alert as a
     set acknowledged_until = case
             when a.state = 'acknowledged' then greatest(a.acknowledged_until, snooze.until) else a.acknowledged_until end,
         -- The last reminder, which hadn't gone yet: it goes at the end, and the ladder counts from there.
-        reminded_at = case when w.is_withdrawn then null else a.reminded_at end,
-        next_escalation_at = case when a.state = 'open' and a.reminded_at is not null and not w.is_withdrawn then snooze.until end
+        reminded_at = case when w.is_unheard then null else a.reminded_at end,
+        next_escalation_at = case when a.state = 'open' and a.reminded_at is not null and not w.is_unheard then snooze.until end
     from (
-        select a.escalation_step = 0 and a.overdue_step = 0 and exists (
-            select
-            from rotator_internal.notification as n
-            where n.id = any (withdrawn) and n.tenant_id = secret.tenant_id and n.rule like 'lead:%') as is_withdrawn
-        from rotator_internal.alert as a
-        where a.tenant_id = secret.tenant_id and a.secret_id = secret.id and a.cycle = secret.cycle
+        select last_unsaid and x.escalation_step = 0 and coalesce(x.overdue_step, 0) = 0 as is_unheard
+        from rotator_internal.alert as x
+        where x.tenant_id = secret.tenant_id and x.secret_id = secret.id and x.cycle = secret.cycle
     ) as w
     where a.tenant_id = secret.tenant_id and a.secret_id = secret.id and a.cycle = secret.cycle and a.state <> 'resolved';
-    perform rotator_internal.plan(secret.tenant_id, secret.id);
     perform rotator_internal.record_event(
         secret.tenant_id, 'secret.snoozed', 'secret', secret.id::text,
         jsonb_build_object('until', until, 'reason', why), actor, source);

@@ -37,6 +37,7 @@ declare
     reopened record;
     escalated record;
     settled record;
+    fell record;
     opened integer := 0;
     queued integer := 0;
     fresh tid[];      -- what is to be sent of it all
@@ -78,6 +79,7 @@ begin
     fresh_to := fresh_to || reopened.fresh_to || escalated.fresh_to;
     settled := rotator_internal.settle_queued(fresh, fresh_to, as_of, max_rows);
     queued := coalesce(cardinality(fresh), 0) + settled.queued;
+    fell := rotator_internal.fall_back_from_backlogs(least(max_rows, 500));
 
     -- What is merged in several steps makes one summary, after the last.
     if coalesce(cardinality(due), 0) < max_rows
@@ -99,7 +101,7 @@ begin
         'keys_rotated', keys_rotated,
         'sealed', sealing -> 'sealed',
         'more', greatest(coalesce(cardinality(due), 0), reopened.looked_at, escalated.looked_at) >= max_rows
-            or settled.more or keys_rotated >= 100 or (sealing ->> 'more')::boolean);
+            or settled.more or fell.more or keys_rotated >= 100 or (sealing ->> 'more')::boolean);
     insert into rotator_internal.heartbeat (last_tick_at) values (clock_timestamp())
     on conflict (only_row) do update set last_tick_at = excluded.last_tick_at;
 
@@ -112,9 +114,10 @@ end
 $$;
 
 comment on function rotator.tick(timestamptz, integer) is
-    'Queues what is due at as_of, at most max_rows secrets, each reminder exactly once; returns counts, and more when it '
-    'should be called again. After a gap only the most urgent missed reminder of a secret is queued. Run each minute by '
-    'pg_cron (rotator.enable_schedule) or the sidecar. as_of in the future is for rotator_admin.';
+    'Queues what is due at as_of, at most max_rows secrets, each reminder exactly once, opens alerts again whose '
+    'acknowledgement has ended, takes the steps of ladders, and releases what waited for the delivery window; returns counts, '
+    'and more when it should be called again. After a gap only the most urgent missed reminder of a secret is queued. Run each '
+    'minute by pg_cron (rotator.enable_schedule) or the sidecar. Errors: 22023; 42501 as_of in the future, but for rotator_admin.';
 
 -- No SET clause: a procedure that commits can't have one. Every name is qualified instead.
 create or replace procedure rotator.run_tick()

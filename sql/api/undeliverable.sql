@@ -60,6 +60,11 @@ begin
     $sql$ using notifications;
     execute $sql$
         update rotator_internal.notification as n
+        set falls_back = false
+        where n.id = any ($1) and n.state = 'sent' and n.falls_back
+    $sql$ using notifications;
+    execute $sql$
+        update rotator_internal.notification as n
         set state = 'merged'
         from rotator_internal.notification as s
         where s.id = any ($1) and s.kind = 'summary' and s.state = 'sent' and n.merged_into = s.id and n.state = 'dead'

@@ -23,6 +23,7 @@ create table rotator_internal.deferral (
     deferred_at timestamptz not null default clock_timestamp(),
     opens_at timestamptz not null,
     ended_at timestamptz,
+    is_snoozed boolean not null default false,
     ended_as text check (ended_as in ('released', 'acknowledged', 'outdated', 'snoozed', 'cancelled')),
     check ((ended_at is null) = (ended_as is null))
 ) with (fillfactor = 70);
@@ -31,8 +32,10 @@ create index deferral_next on rotator_internal.deferral (opens_at) where ended_a
 create index deferral_waiting on rotator_internal.deferral (tenant_id) where ended_at is null;
 alter table rotator_internal.deferral add primary key (tenant_id, notification_id); -- last, see schema/secret.sql
 
-comment on table rotator_internal.deferral is 'Notifications that fell outside the hours, and what became of them at the opening.';
+comment on table rotator_internal.deferral is
+    'Notifications that fell outside the hours or into a snooze, and what became of them at the opening.';
 comment on column rotator_internal.deferral.opens_at is 'When the tick looks at it again.';
+comment on column rotator_internal.deferral.is_snoozed is 'It waits for the end of a snooze, not for the hours.';
 comment on column rotator_internal.deferral.ended_as is
     'released: it was queued; acknowledged: nobody needed it any more; outdated: a more urgent one says it; snoozed: it '
     'comes again when the snooze ends; cancelled: its cause was gone before. Null while it waits.';

@@ -69,6 +69,8 @@ alter table rotator_internal.alert
     add column overdue_from timestamptz,
     add column overdue_step integer,
     add column escalated_at timestamptz,
+    add column repeats_taken jsonb,
+    add column ladder_from timestamptz,
     add column first_acknowledged_at timestamptz;
 -- Apart: a column with a default can't be added while functions use the row type.
 alter table rotator_internal.alert alter column overdue_step set default 0;
@@ -86,6 +88,9 @@ comment on column rotator_internal.alert.overdue_from is
     'What its steps from the expiry count from, where that isn''t the expiry date: see api/escalate.sql.';
 comment on column rotator_internal.alert.overdue_step is 'The highest step from the expiry that was taken; 0 or null when none.';
 comment on column rotator_internal.alert.escalated_at is 'When its ladder was looked at last: repeats until then are done.';
+comment on column rotator_internal.alert.ladder_from is
+    'Since when its ladder is climbed, if a moved date began it anew: steps of before are not steps of it.';
+comment on column rotator_internal.alert.repeats_taken is 'Of each step that repeats, how many of its repeats are done; null for none.';
 comment on column rotator_internal.alert.first_acknowledged_at is 'Of all its acknowledgements the first; null before 0.2.0.';
 
 -- What was open before there were ladders, and has had its last reminder: the built-in one begins now.

@@ -18,6 +18,16 @@ impl Chance {
         Self(seed)
     }
 
+    /// From `$ROTATOR_SEED`, else always the same: for a test that goes so far that each run finds out the same, and those at
+    /// full count something new.
+    pub fn steady(name: &str, seed: u64) -> Self {
+        if std::env::var("ROTATOR_SEED").is_ok() {
+            return Self::for_test(name);
+        }
+        eprintln!("{name}: ROTATOR_SEED={seed}");
+        Self(seed)
+    }
+
     /// Draws of its own, for a task beside this one: the order in which tasks run doesn't matter to them.
     pub fn branch(&mut self) -> Self {
         Self(self.next())

@@ -123,11 +123,27 @@ pub fn now() -> Result<i64> {
 
 /// What Slack sends when this user presses that button of a message which it got in `chat.postMessage`.
 pub fn press(message: &Value, ts: &str, action_id: &str, identity: &str) -> Result<Value> {
+    press_below(message, ts, "", action_id, identity)
+}
+
+/// The same in a list: the button of the row that has this text.
+pub fn press_below(
+    message: &Value,
+    ts: &str,
+    row: &str,
+    action_id: &str,
+    identity: &str,
+) -> Result<Value> {
     let (team, user) = identity.split_once('/').context("workspace and user")?;
     let found = message["blocks"]
         .as_array()
         .into_iter()
         .flatten()
+        .skip_while(|block| {
+            !block["text"]["text"]
+                .as_str()
+                .is_some_and(|text| text.contains(row))
+        })
         .find_map(|block| {
             let elements = block["elements"].as_array()?;
             let element = elements

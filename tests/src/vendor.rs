@@ -50,6 +50,10 @@ pub enum Answer {
     CutInBody(Reply),
     /// Bytes that are not HTTP.
     NotHttp,
+    /// These bytes as they are, and then the connection ends.
+    Raw(Vec<u8>),
+    /// The first of these, and then the second again and again until the client goes.
+    Flood(Vec<u8>, Vec<u8>),
 }
 
 /// A proper answer: status, headers, body.

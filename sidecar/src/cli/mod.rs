@@ -3,7 +3,8 @@
 //! - `args`, `help`: what can be typed, and what `--help` says
 //! - `session`: one connection, its tenant, the version check, errors with the hint that helps at a terminal
 //! - `output`: tables, JSON, CSV; `progress`: how far long work has come
-//! - `secrets/`, `keys/`, `audit/`, `kms`, `notifications`, `doctor` (with `scan`), `healthcheck`: one file a command; `import/` beside this module reads files
+//! - `secrets/`, `keys/`, `audit/`, `escalation`, `window`, `identities`, `kms`, `notifications`, `doctor` (with `scan`),
+//!   `healthcheck`: a file a command or a few; `import/` beside this module reads files
 //!
 //! Every command calls functions and views of the schema `rotator` as the login role of `ROTATOR_DATABASE_URL`: what a
 //! role may do is decided there. Tests: beside the pure parts; whole commands in the `tests` crate.
@@ -11,8 +12,10 @@
 mod args;
 mod audit;
 mod doctor;
+mod escalation;
 mod healthcheck;
 mod help;
+mod identities;
 mod keys;
 mod kms;
 mod notifications;
@@ -21,6 +24,7 @@ mod progress;
 mod scan;
 mod secrets;
 mod session;
+mod window;
 
 pub use args::Cli;
 
@@ -52,9 +56,22 @@ pub async fn run(cli: Cli, settings: Settings) -> Result<Exit, Failure> {
         Command::Secrets(SecretsCommand::Import(args)) => secrets::import(&place, args).await,
         Command::Secrets(SecretsCommand::Rotated(args)) => secrets::rotated(&place, args).await,
         Command::Secrets(SecretsCommand::Ack(args)) => secrets::ack(&place, args).await,
+        Command::Secrets(SecretsCommand::Snooze(args)) => secrets::snooze(&place, args).await,
+        Command::Secrets(SecretsCommand::Preview(args)) => secrets::preview(&place, args).await,
+        Command::Secrets(SecretsCommand::Explain(args)) => secrets::explain(&place, args).await,
+        Command::Secrets(SecretsCommand::Reassign(args)) => secrets::reassign(&place, args).await,
+        Command::Secrets(SecretsCommand::Coverage(output)) => {
+            secrets::coverage(&place, output).await
+        }
         Command::Notifications(NotificationsCommand::Test(args)) => {
             notifications::test(&place, args).await
         }
+        Command::Notifications(NotificationsCommand::Undeliverable(output)) => {
+            notifications::undeliverable(&place, output).await
+        }
+        Command::Escalation(command) => escalation::run(&place, command).await,
+        Command::Window(command) => window::run(&place, command).await,
+        Command::Identities(command) => identities::run(&place, command).await,
         Command::Keys(command) => keys::run(&place, command).await,
         Command::Kms(command) => kms::run(&place, command).await,
         Command::Audit(command) => audit::run(&place, command).await,

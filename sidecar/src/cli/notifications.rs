@@ -2,6 +2,7 @@
 //! (`rotator.test_notification`), and with `--wait` says what became of it (`rotator.notifications`).
 //!
 //! It only queues: the running `rotator serve` delivers, so what is tested is what delivers reminders.
+//! `rotator notifications undeliverable`: what nobody could be told (`rotator.undeliverable`).
 
 use std::io::BufRead;
 use std::time::{Duration, Instant};
@@ -9,8 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::Place;
-use super::args::{TestNotification, spelling};
-use super::output::{Column, print_one};
+use super::args::{Output, TestNotification, spelling};
+use super::output::{Column, Show, print_one, print_rows};
 use super::session::{Session, field, only};
 use crate::failure::{Exit, Failure};
 use crate::import::Item;
@@ -23,6 +24,24 @@ const TEST: [Column; 4] = [
     Column::hidden("provider_message_id"),
     Column::hidden("last_error"),
 ];
+
+const UNDELIVERABLE: [Column; 12] = [
+    Column::hidden("id"),
+    Column::hidden("secret_id"),
+    Column::new("secret_name", "secret", Show::Text),
+    Column::new("kind", "kind", Show::Text),
+    Column::hidden("rule"),
+    Column::new("addressee", "meant for", Show::Text),
+    Column::new("channel", "channel", Show::Text),
+    Column::hidden("due_at"),
+    Column::hidden("queued_at"),
+    Column::new("undeliverable_at", "given up", Show::Time),
+    Column::new("tried", "tried", Show::Number),
+    Column::new("last_error", "", Show::Below),
+];
+
+const LOST: &str = "select to_jsonb(u) from rotator.undeliverable as u
+    order by u.undeliverable_at desc, u.id";
 
 const QUEUE: &str = "select rotator.test_notification(channel => $1, recipient => $2)::text";
 
@@ -50,6 +69,14 @@ pub async fn test(place: &Place, args: TestNotification) -> Result<Exit, Failure
     let row = outcome(&mut session, &id, Duration::from_secs(seconds)).await?;
     let id = text(&row, "provider_message_id").unwrap_or(&id).to_owned();
     print_one(args.output.format, &format!("sent: {id}"), &TEST, &row)?;
+    Ok(Exit::Ok)
+}
+
+pub async fn undeliverable(place: &Place, output: Output) -> Result<Exit, Failure> {
+    let mut session = Session::open_in_tenant(place).await?;
+    let rows = session.items(LOST, &[]).await?;
+    let empty = "everything that was sent reached somebody, or is still under way";
+    print_rows(output.format, &UNDELIVERABLE, &rows, empty)?;
     Ok(Exit::Ok)
 }
 

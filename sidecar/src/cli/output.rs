@@ -26,6 +26,10 @@ pub enum Show {
     Number,
     /// The day of a timestamp.
     Day,
+    /// Day, hour and minute of a timestamp.
+    Time,
+    /// In lines of its own below the row, as many as it takes: a text, or an array of them.
+    Below,
     /// An interval, in whole seconds.
     Span,
     /// A state, in its colour on a terminal.
@@ -111,11 +115,15 @@ fn unprintable(error: impl std::fmt::Display) -> Failure {
         .hint("Check where standard output goes, and whether there is room.")
 }
 
-/// One line a row: long cells are cut, since what was cut is in JSON and CSV.
+/// One line a row: long cells are cut, since what was cut is in JSON and CSV. What is shown below follows it.
 fn table(columns: &[Column], rows: &[Item]) -> String {
+    let below: Vec<&Column> = columns
+        .iter()
+        .filter(|column| matches!(column.show, Show::Below))
+        .collect();
     let columns: Vec<&Column> = columns
         .iter()
-        .filter(|column| !matches!(column.show, Show::Never))
+        .filter(|column| !matches!(column.show, Show::Never | Show::Below))
         .collect();
     let mut table = Table::new();
     table
@@ -155,22 +163,67 @@ fn table(columns: &[Column], rows: &[Item]) -> String {
     }
     let mut text = table.trim_fmt();
     text.push('\n');
+    if below.is_empty() {
+        return text;
+    }
+    // The heading first, then a line a row.
+    let mut lines = text.lines();
+    let mut text = lines.next().unwrap_or_default().to_owned() + "\n";
+    for (line, row) in lines.zip(rows) {
+        text += line;
+        text.push('\n');
+        for said in below.iter().filter_map(|column| row.get(column.key)) {
+            match said {
+                Value::Array(texts) => texts.iter().for_each(|said| indent(said, width, &mut text)),
+                said => indent(said, width, &mut text),
+            }
+        }
+    }
     text
+}
+
+/// Adds what is said below a row, broken between words where it is wider than the table.
+fn indent(said: &Value, width: u16, text: &mut String) {
+    const MARGIN: &str = "    ";
+    let room = usize::from(width).saturating_sub(MARGIN.len()).max(20);
+    let mut line = String::new();
+    for word in printable(&plain(Some(said))).split(' ') {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
+            *text += &format!("{MARGIN}{}\n", std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line += word;
+    }
+    if !line.is_empty() {
+        *text += &format!("{MARGIN}{line}\n");
+    }
 }
 
 fn cell(column: &Column, value: Option<&Value>) -> Cell {
     let text = printable(&plain(value));
     match column.show {
         Show::Day => Cell::new(text.get(..10).unwrap_or(&text)),
+        Show::Time => Cell::new(minute(&text)),
         Show::Span => Cell::new(text.split('.').next().unwrap_or_default()),
         Show::State => match text.as_str() {
-            "overdue" | "destroyed" | "failed" => Cell::new(text).fg(Color::Red),
-            "expiring_soon" | "pending" | "running" => Cell::new(text).fg(Color::Yellow),
-            "healthy" | "active" | "completed" => Cell::new(text).fg(Color::Green),
+            "overdue" | "destroyed" | "failed" | "dead" => Cell::new(text).fg(Color::Red),
+            "expiring_soon" | "pending" | "running" | "deferred" | "retry" => {
+                Cell::new(text).fg(Color::Yellow)
+            }
+            "healthy" | "active" | "completed" | "sent" => Cell::new(text).fg(Color::Green),
             _ => Cell::new(text),
         },
-        Show::Never | Show::Text | Show::Number => Cell::new(text),
+        Show::Never | Show::Below | Show::Text | Show::Number => Cell::new(text),
     }
+}
+
+/// A timestamp as the database writes it in JSON, to the minute; its offset is the tenant's, so that it can go.
+pub fn minute(timestamp: &str) -> String {
+    timestamp
+        .get(..16)
+        .map_or_else(|| timestamp.to_owned(), |text| text.replace('T', " "))
 }
 
 /// A value as text: nothing for null, JSON for what has structure.
@@ -287,5 +340,33 @@ mod tests {
             lines[2].contains("two words\u{fffd}[31m and more"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_stands_below_a_row_is_whole_and_within_the_width() {
+        const COLUMNS: [Column; 3] = [
+            Column::new("at", "at", Show::Time),
+            Column::new("name", "name", Show::Text),
+            Column::new("why", "", Show::Below),
+        ];
+        let rows = [
+            row(json!({"at": "2026-12-31T08:15:30+01:00", "name": "a", "why": "word ".repeat(40)})),
+            row(json!({"at": "infinity", "name": "b", "why": null})),
+            row(json!({"at": null, "name": "c", "why": ["one\u{1b}", "two"]})),
+        ];
+        let text = table(&COLUMNS, &rows);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(
+            lines[0].starts_with("AT") && lines[0].ends_with("NAME"),
+            "{text}"
+        );
+        assert_eq!(lines[1], "2026-12-31 08:15  a");
+        assert_eq!(lines[2].len(), 98, "{text}");
+        assert_eq!(text.matches("word").count(), 40);
+        assert!(
+            lines[5].starts_with("infinity") && lines[6].ends_with('c'),
+            "{text}"
+        );
+        assert_eq!(lines[7..], ["    one\u{fffd}", "    two"]);
     }
 }

@@ -131,11 +131,26 @@ pub struct ReencryptReport {
 #[derive(Clone, Copy)]
 pub struct Redemption<'a> {
     pub token: &'a str,
-    /// `show` changes nothing; `acknowledge` and `rotated` do.
+    /// `show` changes nothing; `acknowledge`, `snooze` and `rotated` do.
     pub action: &'a str,
     pub note: Option<&'a str>,
+    /// For `snooze`: an instant (RFC 3339).
+    pub until: Option<&'a str>,
     /// A date (YYYY-MM-DD) and the time zone whose midnight is meant.
     pub next_expiry: Option<(&'a str, &'a str)>,
+}
+
+impl<'a> Redemption<'a> {
+    /// That action, with nothing that belongs to it.
+    pub const fn plain(token: &'a str, action: &'a str) -> Self {
+        Self {
+            token,
+            action,
+            note: None,
+            until: None,
+            next_expiry: None,
+        }
+    }
 }
 
 impl Session {
@@ -243,14 +258,15 @@ impl Session {
     pub async fn redeem_link(&self, request: Redemption<'_>) -> Result<Value, DbError> {
         const NAME: &str = "redeem_link";
         let statement = "select rotator.redeem_link(token => $1, action => $2, note => $3, via => 'link', \
-                         next_expiry_date => $4::date::timestamp at time zone $5)";
+                         next_expiry_date => $4::date::timestamp at time zone $5, until => $6::timestamptz)";
         let (date, zone) = request.next_expiry.unzip();
-        let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 5] = [
+        let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 6] = [
             (&request.token, Type::TEXT),
             (&request.action, Type::TEXT),
             (&request.note, Type::TEXT),
             (&date, Type::TEXT),
             (&zone, Type::TEXT),
+            (&request.until, Type::TEXT),
         ];
         let rows = self.query(PAGE_LIMIT, statement, &parameters).await?;
         column(first(&rows, NAME)?, 0, NAME)

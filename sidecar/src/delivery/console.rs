@@ -72,7 +72,8 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
     file.write_all(line.as_bytes())
 }
 
-fn block(delivery: &Delivery<'_>) -> String {
+/// For people.
+pub(super) fn block(delivery: &Delivery<'_>) -> String {
     let message = delivery.message;
     let mut text = format!(
         "\n{} {}\n  {}\n  {}\n  {}\n  {}\n",
@@ -83,6 +84,9 @@ fn block(delivery: &Delivery<'_>) -> String {
         message.todo,
         message.who
     );
+    if let Some(why) = &message.why {
+        text.push_str(&format!("  {why}\n"));
+    }
     if let Some(link) = &message.link {
         text.push_str(&format!("  {link}\n"));
     }
@@ -99,7 +103,8 @@ fn block(delivery: &Delivery<'_>) -> String {
     text
 }
 
-fn line(delivery: &Delivery<'_>) -> String {
+/// For programs.
+pub(super) fn line(delivery: &Delivery<'_>) -> String {
     let message = delivery.message;
     let items: Vec<_> = message
         .items
@@ -117,6 +122,7 @@ fn line(delivery: &Delivery<'_>) -> String {
         "when": message.when,
         "todo": message.todo,
         "who": message.who,
+        "why": message.why,
         "link": message.link,
         "items": items,
         "rest": message.rest,

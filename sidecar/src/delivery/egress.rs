@@ -31,22 +31,17 @@ const DENIED_V4: &[(Ipv4Addr, u8)] = &[
     (Ipv4Addr::new(240, 0, 0, 0), 4),     // reserved, broadcast
 ];
 
-/// Likewise: <https://www.iana.org/assignments/iana-ipv6-special-registry>. Ranges that embed an IPv4 address
-/// (translation, 6to4, Teredo) are denied as a whole.
+/// All that is given out for the public internet so far: <https://www.iana.org/assignments/ipv6-address-space>. Loopback,
+/// v4-compatible and translated addresses, NAT64, unique local, link-local and multicast all lie outside.
+const PUBLIC_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+
+/// What isn't for the public in there: <https://www.iana.org/assignments/iana-ipv6-special-registry>. Ranges that embed an
+/// IPv4 address (6to4, Teredo) are denied as a whole.
 const DENIED_V6: &[(Ipv6Addr, u8)] = &[
-    (Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 0), 96), // unspecified, loopback, v4-compatible
-    (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96), // NAT64
-    (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48), // local NAT64
-    (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64), // discard
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments, Teredo
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16), // 6to4
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
-    (Ipv6Addr::new(0x5f00, 0, 0, 0, 0, 0, 0, 0), 16), // segment routing
-    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7), // unique local
-    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10), // link-local
-    (Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0), 10), // site-local
-    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8), // multicast
 ];
 
 /// The filter, with the operator's exceptions.
@@ -74,13 +69,14 @@ impl Egress {
         if self.allow.iter().any(|range| range.contains(address)) {
             return true;
         }
+        let lies_in_v6 = |(network, prefix): &(Ipv6Addr, u8)| {
+            Cidr::new(IpAddr::V6(*network), *prefix).contains(address)
+        };
         match address {
             IpAddr::V4(_) => !DENIED_V4.iter().any(|(network, prefix)| {
                 Cidr::new(IpAddr::V4(*network), *prefix).contains(address)
             }),
-            IpAddr::V6(_) => !DENIED_V6.iter().any(|(network, prefix)| {
-                Cidr::new(IpAddr::V6(*network), *prefix).contains(address)
-            }),
+            IpAddr::V6(_) => lies_in_v6(&PUBLIC_V6) && !DENIED_V6.iter().any(lies_in_v6),
         }
     }
 
@@ -143,7 +139,9 @@ mod tests {
             "ff02::1",
             "::ffff:127.0.0.1",
             "::127.0.0.1",
+            "::ffff:0:127.0.0.1",
             "64:ff9b::7f00:1",
+            "64:ff9b:1::7f00:1",
             "2002:7f00:1::",
             "2001:0:1::",
             "2001:db8::1",
@@ -151,6 +149,7 @@ mod tests {
             "100::1",
             "5f00::1",
             "fec0::1",
+            "4000::1",
         ];
         for address in denied {
             assert!(!egress.permits(address.parse().unwrap()), "{address}");
@@ -177,6 +176,12 @@ mod tests {
             "[::ffff:7f00:1]",
             "１２７.0.0.1",
             "127.0.0.1.",
+            "%31%32%37.0.0.1",
+            "017700000001",
+            "0xA9FEA9FE",
+            "[::ffff:169.254.169.254]",
+            "[0:0:0:0:0:0:0:1]",
+            "①②⑦.⓪.⓪.①",
         ] {
             let url = Url::parse(&format!("https://{host}/")).unwrap();
             assert!(!egress.permits_host(url.host().as_ref()), "{host}");

@@ -1,26 +1,31 @@
 //! The channel `email`: which of the two ways mail goes, and the one by SMTP. What a mail says and its headers:
-//! `mail.rs`; by SendGrid: `sendgrid.rs`; what `ROTATOR_SMTP_URL` may look like: `smtp_url.rs`.
+//! `mail.rs`; by SendGrid: `sendgrid.rs`; the dialogue with the server: `smtp.rs`.
 
 use std::time::Duration;
 
+use lettre::Message as Letter;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::Error as SmtpError;
-use lettre::{AsyncSmtpTransport, AsyncTransport, Message as Letter, Tokio1Executor};
 
 use super::mail::{self, LIST_ID, Mail, STANDING_HEADERS};
 use super::outcome::Outcome;
 use super::sendgrid::SendGrid;
-use super::{Channel, Delivering, Delivery, Lacking, smtp_url};
+use super::smtp::{Connections, Failure};
+use super::{Channel, Delivering, Delivery, Lacking};
 use crate::config::{ConfigError, Settings};
 
 /// From connecting to the server's last word.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(20);
+const NO_TLS: &str =
+    "TLS with the mail server failed: check its certificate and tls=… in ROTATOR_SMTP_URL";
+const NOT_SMTP: &str = "the mail server answered something that is not SMTP";
 
 /// Sends mail through one SMTP server.
 struct Smtp {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    server: Connections,
     from: Mailbox,
+    limit: Duration,
 }
 
 /// The email channel, or one that says which setting it lacks.
@@ -36,7 +41,7 @@ pub fn channel(settings: &Settings) -> Result<Box<dyn Channel>, ConfigError> {
     let smtp = settings
         .smtp_url
         .as_ref()
-        .map(smtp_url::transport)
+        .map(Connections::new)
         .transpose()?;
     let key = settings.sendgrid_api_key.as_ref();
     Ok(match (smtp, key, from) {
@@ -51,7 +56,11 @@ pub fn channel(settings: &Settings) -> Result<Box<dyn Channel>, ConfigError> {
             "neither ROTATOR_SMTP_URL nor ROTATOR_SENDGRID_API_KEY is set",
         )),
         (_, _, None) => Box::new(Lacking::new("ROTATOR_EMAIL_FROM is not set")),
-        (Some(transport), None, Some(from)) => Box::new(Smtp { transport, from }),
+        (Some(server), None, Some(from)) => Box::new(Smtp {
+            server,
+            from,
+            limit: TOTAL_TIMEOUT,
+        }),
         (None, Some(key), Some(from)) => Box::new(SendGrid::new(settings, key, from)?),
     })
 }
@@ -67,8 +76,10 @@ impl Smtp {
             Ok(letter) => letter,
             Err(outcome) => return outcome,
         };
-        match tokio::time::timeout(TOTAL_TIMEOUT, self.transport.send(letter)).await {
-            Ok(Ok(_)) => Outcome::Delivered { id },
+        let written = letter.formatted();
+        let sending = self.server.send(letter.envelope(), &written);
+        match tokio::time::timeout(self.limit, sending).await {
+            Ok(Ok(())) => Outcome::Delivered { id },
             Ok(Err(error)) => judge(&error),
             Err(_) => Outcome::timeout("no answer from the mail server within 20 s"),
         }
@@ -108,7 +119,14 @@ fn letter(mail: Mail) -> Result<Letter, Outcome> {
         .map_err(|_| Outcome::permanent("the message can't be written as mail"))
 }
 
-fn judge(error: &SmtpError) -> Outcome {
+fn judge(failure: &Failure) -> Outcome {
+    let error = match failure {
+        Failure::Smtp(error) | Failure::Mailbox(error) => error,
+        Failure::ConnectTimeout => return Outcome::timeout("no connection within 10 s"),
+        Failure::Connect => return Outcome::transient("can't connect to the mail server"),
+        Failure::Tls => return Outcome::transient(NO_TLS),
+        Failure::Nonsense => return Outcome::transient(NOT_SMTP),
+    };
     let code = error.status().map(u16::from);
     if let Some(code) = code {
         // The server's text often quotes the recipient; only its enhanced status code (RFC 3463) is kept.
@@ -118,23 +136,38 @@ fn judge(error: &SmtpError) -> Outcome {
             text.push_str(&format!("{inner} "));
             source = inner.source();
         }
-        return judge_reply(code, enhanced_status(&text));
+        let outcome = judge_reply(code, enhanced_status(&text));
+        // Before the server has heard of the recipient, it can't mean that one.
+        return match (failure, outcome) {
+            (Failure::Smtp(_), Outcome::Permanent { error, .. }) => Outcome::permanent(error),
+            (_, outcome) => outcome,
+        };
     }
     if error.is_timeout() {
         Outcome::timeout("the mail server is too slow")
     } else if error.is_tls() {
-        Outcome::transient(
-            "TLS with the mail server failed: check its certificate and tls=… in ROTATOR_SMTP_URL",
-        )
+        Outcome::transient(NO_TLS)
     } else if error.is_client() {
         Outcome::transient(
             "the mail server does not offer what ROTATOR_SMTP_URL asks for (TLS or authentication)",
         )
-    } else if error.is_response() {
-        Outcome::transient("the mail server answered something that is not SMTP")
+    } else if error.is_response() || is_nonsense(error) {
+        Outcome::transient(NOT_SMTP)
     } else {
-        Outcome::transient("can't connect to the mail server")
+        Outcome::transient("the connection to the mail server broke")
     }
+}
+
+/// What `smtp_stream.rs` says of a server that doesn't keep to its turn.
+fn is_nonsense(error: &SmtpError) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(error) = inner.downcast_ref::<std::io::Error>() {
+            return error.kind() == std::io::ErrorKind::InvalidData;
+        }
+        source = inner.source();
+    }
+    false
 }
 
 /// What a reply means: 4xx is for later, 5xx final (RFC 5321, 4.2.1), an unknown mailbox its own case.
@@ -241,3 +274,7 @@ mod tests {
         );
     }
 }
+
+#[cfg(test)]
+#[path = "email_tests.rs"]
+mod bad_servers;

@@ -23,7 +23,7 @@ use serde_json::Value;
 
 pub use line::{one_line, shorten};
 
-use facts::{ContactGone, Facts, KeyRotation, Summary};
+use facts::{ContactGone, Facts, KeyRotation, Summary, Turns};
 
 /// What a notification is for. The names are those of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,8 @@ pub struct Message {
     pub todo: String,
     /// `Owner alice · P2 · Acme`
     pub who: String,
+    /// `Sent 14 days before it expires.` None where the rest says it.
+    pub why: Option<String>,
     /// Where to act, if this attempt has a link.
     pub link: Option<String>,
     /// P1 is the most urgent. None for what is about no single secret.
@@ -111,13 +113,35 @@ pub struct Message {
 /// One secret of a summary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
+    /// Of its own notification, that the summary speaks for.
+    pub id: Option<String>,
+    /// `stripe-prod`
+    pub name: String,
     /// `stripe-prod (stripe, production)`
     pub what: String,
     /// `expired 9 days ago, 6 Dec 2026`
     pub when: String,
     pub overdue: bool,
+    pub turn: Turn,
     /// Its own page.
     pub link: Option<String>,
+}
+
+impl Item {
+    /// Of its link, the right to act: never logged.
+    pub fn token(&self) -> Option<&str> {
+        self.link.as_deref()?.rsplit('/').next()
+    }
+}
+
+/// What became of it since it was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    Open,
+    Snoozed,
+    Acknowledged,
+    /// Rotated, or not needed any more.
+    Ended,
 }
 
 /// Why a message can't be put into words.
@@ -185,6 +209,15 @@ impl Message {
                 words::render(kind, &read(facts)?, link)
             }
         }
+    }
+
+    /// What became of each secret that a summary listed, after somebody acted by one of its links.
+    ///
+    /// # Errors
+    /// Facts that are not of the agreed form.
+    pub fn turns(facts: &Value, pages: &Pages) -> Result<Vec<Item>, MessageError> {
+        let turns = Turns::deserialize(facts).map_err(|_| MessageError::Shape)?;
+        Ok(summary::turns(&turns, pages))
     }
 
     /// Of its link, the right to act: never logged.

@@ -7,6 +7,8 @@
 mod console;
 mod egress;
 mod email;
+#[cfg(test)]
+mod hostile_tests;
 mod mail;
 mod message;
 mod outcome;
@@ -21,6 +23,9 @@ mod slack_api;
 mod slack_buttons;
 mod slack_desk;
 mod slack_layout;
+mod slack_rows;
+mod smtp;
+mod smtp_stream;
 mod smtp_url;
 mod web;
 mod webhook;
@@ -35,12 +40,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use egress::Egress;
-pub use message::{Item, Kind, Message, MessageError, Pages};
-pub use slack_desk::{Action, Deed, OPEN, Press, SlackDesk, Spot};
+pub use message::{Item, Kind, Message, MessageError, Pages, one_line, shorten};
 pub use outcome::{FinalReason, Outcome, RetryReason};
+pub use slack_desk::{Action, Deed, OPEN, Original, Press, SlackDesk, Spot};
 
 use crate::config::{ConfigError, Settings};
 use crate::db::Claim;
@@ -66,6 +72,9 @@ impl Delivery<'_> {
         Timestamp::new(seconds, i32::try_from(nanoseconds).ok()?).ok()
     }
 }
+
+/// A delivery is ended after that. Channels that make one call each have a limit of their own, and say more.
+const LONGEST: Duration = Duration::from_secs(21);
 
 /// The answer to [`Channel::deliver`], boxed so that channels can live in one map.
 pub type Delivering<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
@@ -97,6 +106,7 @@ pub struct Rate {
 pub struct Channels {
     by_name: HashMap<&'static str, Box<dyn Channel>>,
     pages: Pages,
+    limit: Duration,
 }
 
 impl Channels {
@@ -117,6 +127,7 @@ impl Channels {
         Ok(Self {
             by_name,
             pages: Pages::below(settings.link("")),
+            limit: LONGEST,
         })
     }
 
@@ -136,7 +147,7 @@ impl Channels {
         let Some(channel) = self.by_name.get(claim.channel.as_str()) else {
             return Outcome::permanent(format!(
                 "channel {} is not supported by this sidecar version",
-                message::shorten(&message::one_line(&claim.channel), 40)
+                shorten(&one_line(&claim.channel), 40)
             ));
         };
         if claim.recipient.is_empty() {
@@ -144,16 +155,17 @@ impl Channels {
         }
         match Message::render(&claim.message, link, &self.pages) {
             Ok(message) => {
-                let recipient = &claim.recipient;
-                channel
-                    .deliver(Delivery {
-                        notification_id: claim.id,
-                        recipient,
-                        message: &message,
-                        facts: &claim.message,
-                        attempt: claim.attempt,
-                    })
+                let delivering = channel.deliver(Delivery {
+                    notification_id: claim.id,
+                    recipient: &claim.recipient,
+                    message: &message,
+                    facts: &claim.message,
+                    attempt: claim.attempt,
+                });
+                // Several calls that are slow, but not too slow each, must not outlive the lease.
+                timeout(self.limit, delivering)
                     .await
+                    .unwrap_or_else(|_| Outcome::timeout("not done within 20 s"))
             }
             Err(error @ MessageError::Undecipherable) => Outcome::refused(error.to_string()),
             Err(error @ (MessageError::Kind(_) | MessageError::Shape)) => {
@@ -192,5 +204,41 @@ impl Lacking {
 impl Channel for Lacking {
     fn deliver<'a>(&'a self, _: Delivery<'a>) -> Delivering<'a> {
         Box::pin(async { self.outcome() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::message::tests::facts;
+
+    struct Hangs;
+
+    impl Channel for Hangs {
+        fn deliver<'a>(&'a self, _: Delivery<'a>) -> Delivering<'a> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_delivery_that_does_not_end_is_ended() {
+        let hangs: Box<dyn Channel> = Box::new(Hangs);
+        let channels = Channels {
+            by_name: HashMap::from([("slack", hangs)]),
+            pages: Pages::below("https://x.test/a/".to_owned()),
+            limit: Duration::from_millis(10),
+        };
+        let claim = Claim {
+            id: Uuid::nil(),
+            claim_id: Uuid::nil(),
+            channel: "slack".to_owned(),
+            recipient: "C0DEPLOYS1".to_owned(),
+            message: facts("stripe-prod", 3),
+            attempt: 1,
+            link_token: None,
+            traceparent: None,
+        };
+        let outcome = channels.deliver(&claim, None).await;
+        assert_eq!(outcome, Outcome::timeout("not done within 20 s"));
     }
 }

@@ -131,6 +131,7 @@ fn details(delivery: &Delivery<'_>) -> Value {
     put("when", Some(message.when.clone()));
     put("what to do", Some(message.todo.clone()));
     put("who", Some(message.who.clone()));
+    put("why now", message.why.clone());
     put("and more", message.rest.clone());
     for (name, pointer) in [
         ("tenant", "/tenant/slug"),

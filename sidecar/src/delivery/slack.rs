@@ -2,7 +2,7 @@
 //! its URL. Slack has no idempotency key: after a timeout the same message may arrive twice. A later step of an alert
 //! replies to the first message about it; once somebody acted, those messages are changed in place.
 //!
-//! Elsewhere: how a message looks (`slack_layout.rs`, `slack_buttons.rs`), how Slack is called (`slack_api.rs`), what its
+//! Elsewhere: how a message looks (`slack_layout.rs`, `slack_rows.rs`, `slack_buttons.rs`), how Slack is called (`slack_api.rs`), what its
 //! answers mean (`slack_answer.rs`), what a press is answered with (`slack_desk.rs`).
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use url::Url;
 use super::outcome::Outcome;
 use super::slack_answer::{self, Place};
 use super::slack_api::{SlackApi, hook};
-use super::{Channel, Delivering, Delivery, Kind, Lacking, Rate, slack_buttons, slack_layout};
+use super::{Channel, Delivering, Delivery, Kind, Lacking, Message, Rate, slack_layout};
 use crate::config::{ConfigError, Settings};
 
 const WEBHOOKS: &str = "/services/";
@@ -61,12 +61,8 @@ impl Slack {
     }
 
     async fn post(&self, delivery: Delivery<'_>) -> Outcome {
-        let buttons = if self.has_buttons {
-            slack_buttons::elements(delivery.message, delivery.facts)
-        } else {
-            Vec::new()
-        };
-        let body = slack_layout::body(delivery.message, buttons);
+        let facts = self.has_buttons.then_some(delivery.facts);
+        let body = slack_layout::body(delivery.message, facts);
         let thread = Thread::deserialize(&delivery.facts["thread"]).ok();
         match (address(delivery.recipient), delivery.message.kind) {
             (Some(Address::Conversation(channel)), Kind::Acknowledge | Kind::Resolve) => {
@@ -77,6 +73,9 @@ impl Slack {
                     delivery.message.kind,
                 )
                 .await
+            }
+            (Some(Address::Conversation(channel)), Kind::Summary) => {
+                self.post_list(&channel, body, delivery.message).await
             }
             (Some(Address::Conversation(channel)), _) => {
                 self.post_message(&channel, body, thread.as_ref()).await
@@ -111,6 +110,21 @@ impl Slack {
         match self.api.call("chat.postMessage", &body).await {
             None => self.no_token.outcome(),
             Some(Err(outcome)) => outcome,
+            Some(Ok(answer)) => slack_answer::judge_message(&answer, channel),
+        }
+    }
+
+    /// A message about many; with less below each row if it is more than Slack takes.
+    async fn post_list(&self, channel: &str, mut body: Value, message: &Message) -> Outcome {
+        body["channel"] = json!(channel);
+        match self.api.call("chat.postMessage", &body).await {
+            None => self.no_token.outcome(),
+            Some(Err(outcome)) => outcome,
+            Some(Ok(answer)) if self.has_buttons && slack_answer::is_too_long(&answer) => {
+                tracing::warn!("Slack refused a message as too long; it is sent without buttons");
+                let body = slack_layout::body(message, None);
+                self.post_message(channel, body, None).await
+            }
             Some(Ok(answer)) => slack_answer::judge_message(&answer, channel),
         }
     }

@@ -32,6 +32,8 @@ const UNCHANGEABLE: &[&str] = &[
     "thread_not_found",
 ];
 
+const TOO_LONG: &[&str] = &["msg_blocks_too_long", "msg_too_long"];
+
 #[derive(Deserialize)]
 struct ApiAnswer {
     ok: bool,
@@ -103,6 +105,16 @@ pub fn is_gone(answer: &Answer) -> bool {
             && answer
                 .error
                 .is_some_and(|error| UNCHANGEABLE.contains(&error.as_str()))
+    })
+}
+
+/// Whether a message was refused for its length: its blocks together, which Slack doesn't document a limit for.
+pub fn is_too_long(answer: &Answer) -> bool {
+    serde_json::from_slice::<ApiAnswer>(&answer.body).is_ok_and(|answer| {
+        !answer.ok
+            && answer
+                .error
+                .is_some_and(|error| TOO_LONG.contains(&error.as_str()))
     })
 }
 

@@ -5,7 +5,8 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::message::{Kind, Message, one_line, shorten};
+use super::message::{Item, Kind, Message, Turn, shorten};
+use super::slack_layout::plain_text;
 
 /// <https://docs.slack.dev/reference/block-kit/block-elements/button-element>: text.
 const TEXT_LIMIT: usize = 75;
@@ -26,7 +27,10 @@ pub const OPEN: &str = "open_link";
 const SNOOZES: [(&str, &str, i64); 3] =
     [("1 day", "1d", 1), ("3 days", "3d", 3), ("1 week", "7d", 7)];
 
-/// What the buttons need of a message's facts.
+/// Longest name in the question of a row, which has no room for more.
+const ROW_NAME_LIMIT: usize = 40;
+
+/// What the buttons need of a message's facts, or of those of a row.
 #[derive(Deserialize)]
 struct Facts {
     #[serde(default)]
@@ -77,18 +81,41 @@ pub fn elements(message: &Message, facts: &Value) -> Vec<Value> {
     let (Some(token), true, Ok(facts)) = (message.token(), acts, Facts::deserialize(facts)) else {
         return Vec::new();
     };
-    let mut elements = Vec::new();
-    if message.kind != Kind::Acknowledge {
-        elements.push(json!({
-            "type": "button", "action_id": ACKNOWLEDGE, "value": token,
-            "text": plain("Acknowledge", TEXT_LIMIT), "style": "primary",
-        }));
+    let confirm = confirm(
+        "Is it rotated?",
+        &format!(
+            "{}: the new credential is in use everywhere, and the old one is revoked.",
+            message.what
+        ),
+    );
+    if message.kind == Kind::Acknowledge {
+        return vec![rotated(&facts, confirm, token)];
     }
-    elements.push(rotated(message, facts.has_interval, token));
-    if message.kind != Kind::Acknowledge {
-        elements.extend(snooze(&facts, token));
-    }
+    let mut elements = vec![acknowledge(token), rotated(&facts, confirm, token)];
+    let mut options = snoozes(&facts, token);
+    options.extend(day_before(&facts, token));
+    elements.extend(select(options));
     elements
+}
+
+/// The buttons of a row, without the one that opens its page; `facts` are those of the item.
+pub fn row_elements(item: &Item, facts: &Value) -> Vec<Value> {
+    let (Some(token), Ok(facts)) = (item.token(), Facts::deserialize(facts)) else {
+        return Vec::new();
+    };
+    let confirm = confirm(
+        &format!("Is {} rotated?", shorten(&item.name, ROW_NAME_LIMIT)),
+        "It is in use everywhere, and the old one is revoked.",
+    );
+    match item.turn {
+        Turn::Ended => Vec::new(),
+        Turn::Acknowledged => vec![rotated(&facts, confirm, token)],
+        Turn::Open | Turn::Snoozed => {
+            let mut elements = vec![acknowledge(token), rotated(&facts, confirm, token)];
+            elements.extend(select(snoozes(&facts, token)));
+            elements
+        }
+    }
 }
 
 /// The name of the block they are in. Slack wants another one whenever a message is changed.
@@ -97,56 +124,82 @@ pub fn block_id(message: &Message) -> Option<String> {
     Some(format!("{BLOCK}.{round}.{}", message.token()?))
 }
 
-fn rotated(message: &Message, has_interval: bool, token: &str) -> Value {
-    let confirm = json!({
-        "title": plain("Is it rotated?", CONFIRM_TITLE_LIMIT),
-        "text": plain(
-            &format!("{}: the new credential is in use everywhere, and the old one is revoked.", message.what),
-            CONFIRM_TEXT_LIMIT,
-        ),
-        "confirm": plain("Yes, it is rotated", 30),
-        "deny": plain("Not yet", 30),
-    });
-    if has_interval {
+/// The same for the buttons of a row.
+pub fn row_block_id(item: &Item) -> Option<String> {
+    let round = u8::from(item.turn == Turn::Acknowledged);
+    Some(format!("{BLOCK}.{round}.{}", item.token()?))
+}
+
+/// The token in the name of a block with buttons.
+pub fn token_in(block_id: &str) -> Option<&str> {
+    let (_round, token) = block_id
+        .strip_prefix(BLOCK)?
+        .strip_prefix('.')?
+        .split_once('.')?;
+    Some(token)
+}
+
+fn acknowledge(token: &str) -> Value {
+    json!({
+        "type": "button", "action_id": ACKNOWLEDGE, "value": token,
+        "text": plain_text("Acknowledge", TEXT_LIMIT), "style": "primary",
+    })
+}
+
+fn confirm(title: &str, text: &str) -> Value {
+    json!({
+        "title": plain_text(title, CONFIRM_TITLE_LIMIT),
+        "text": plain_text(text, CONFIRM_TEXT_LIMIT),
+        "confirm": plain_text("Yes, it is rotated", 30),
+        "deny": plain_text("Not yet", 30),
+    })
+}
+
+fn rotated(facts: &Facts, confirm: Value, token: &str) -> Value {
+    if facts.has_interval {
         json!({
             "type": "button", "action_id": ROTATED, "value": token,
-            "text": plain("Mark as rotated", TEXT_LIMIT), "confirm": confirm,
+            "text": plain_text("Mark as rotated", TEXT_LIMIT), "confirm": confirm,
         })
     } else {
         // Nobody knows when the new one expires but who rotated it.
         json!({
             "type": "datepicker", "action_id": ROTATED_UNTIL,
-            "placeholder": plain("Rotated: it expires next…", 150), "confirm": confirm,
+            "placeholder": plain_text("Rotated: it expires next…", 150), "confirm": confirm,
         })
     }
 }
 
-fn snooze(facts: &Facts, token: &str) -> Option<Value> {
+/// For how long it may wait; not at all once it is late.
+fn snoozes(facts: &Facts, token: &str) -> Vec<Value> {
     let left = facts.days_until_expiry;
     if facts.overdue.unwrap_or(left < 0) {
-        return None;
+        return Vec::new();
     }
-    let mut options: Vec<Value> = SNOOZES
+    SNOOZES
         .iter()
         .filter(|(.., days)| left > *days)
         .map(|(text, value, _)| option(text, value, token))
-        .collect();
-    let day_before = || -> Option<String> {
-        let expiry: jiff::Timestamp = facts.expiry_date.as_deref()?.parse().ok()?;
-        let until = expiry
-            .checked_sub(jiff::SignedDuration::from_hours(24))
-            .ok()?;
-        Some(until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
-    };
-    if left > 2
-        && let Some(until) = day_before()
-    {
-        options.push(option("Until a day before it expires", &until, token));
+        .collect()
+}
+
+fn day_before(facts: &Facts, token: &str) -> Option<Value> {
+    if facts.days_until_expiry <= 2 || facts.overdue == Some(true) {
+        return None;
     }
+    let expiry: jiff::Timestamp = facts.expiry_date.as_deref()?.parse().ok()?;
+    let until = expiry
+        .checked_sub(jiff::SignedDuration::from_hours(24))
+        .ok()?;
+    let until = until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    Some(option("Until a day before it expires", &until, token))
+}
+
+fn select(options: Vec<Value>) -> Option<Value> {
     (!options.is_empty()).then(|| {
         json!({
             "type": "static_select", "action_id": SNOOZE,
-            "placeholder": plain("Snooze", 150), "options": options,
+            "placeholder": plain_text("Snooze", 150), "options": options,
         })
     })
 }
@@ -154,11 +207,7 @@ fn snooze(facts: &Facts, token: &str) -> Option<Value> {
 fn option(text: &str, value: &str, token: &str) -> Value {
     // At most 150 characters, and a token has 43.
     // <https://docs.slack.dev/reference/block-kit/composition-objects/option-object>
-    json!({"text": plain(text, TEXT_LIMIT), "value": format!("{value}.{token}")})
-}
-
-fn plain(text: &str, limit: usize) -> Value {
-    json!({"type": "plain_text", "text": shorten(&one_line(text), limit)})
+    json!({"text": plain_text(text, TEXT_LIMIT), "value": format!("{value}.{token}")})
 }
 
 /// What Slack tells of one of these that was pressed.
@@ -184,10 +233,7 @@ pub struct Choice {
 impl Action {
     /// What it stands for; none for what is no button of ours.
     pub fn press(&self) -> Option<Press> {
-        let token_of_block = || {
-            let (_, token) = self.block_id.strip_prefix(BLOCK)?.rsplit_once('.')?;
-            Some(token.to_owned())
-        };
+        let token_of_block = || token_in(&self.block_id).map(str::to_owned);
         let token = || self.value.clone().or_else(token_of_block);
         let (token, deed) = match self.action_id.as_str() {
             ACKNOWLEDGE => (token()?, Deed::Acknowledge),

@@ -5,14 +5,15 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::message::{Message, Pages};
+use super::message::{Message, MessageError, Pages};
 use super::outcome::Outcome;
 use super::slack_api::{SlackApi, hook};
 use super::web::Answer;
-use super::{slack_answer, slack_buttons, slack_layout};
+use super::{slack_answer, slack_layout, slack_rows};
 use crate::config::{ConfigError, Settings};
 
 pub use super::slack_buttons::{Action, Deed, OPEN, Press};
+pub use super::slack_rows::Original;
 
 /// URLs that Slack gives to answer a press with.
 const RESPONSES: &str = "/actions/";
@@ -32,6 +33,8 @@ pub struct Spot {
     pub ts: Option<String>,
     /// The thread that the message replies in.
     pub thread: Option<String>,
+    /// What it says.
+    pub original: Option<Original>,
     /// As Slack gave it.
     pub response_url: Option<String>,
 }
@@ -86,16 +89,13 @@ impl SlackDesk {
 
     /// Puts what the message says now in place of what it said. `facts` are those of `press_button`.
     pub async fn change(&self, spot: &Spot, facts: &Value, token: &str) {
-        let ends = facts["kind"] == "resolve";
-        let link = (!ends).then(|| self.pages.of(token));
-        let message = match Message::render(facts, link, &self.pages) {
-            Ok(message) => message,
+        let body = match self.body(spot, facts, token) {
+            Ok(body) => body,
             Err(error) => {
                 tracing::error!("a pressed button's message can't be put into words: {error}");
                 return;
             }
         };
-        let body = slack_layout::body(&message, slack_buttons::elements(&message, facts));
         if self.update(spot, &body).await {
             return;
         }
@@ -105,6 +105,17 @@ impl SlackDesk {
         if let Err(problem) = self.respond(spot, &answer).await {
             tracing::warn!("a message in Slack could not be changed after a press: {problem}");
         }
+    }
+
+    fn body(&self, spot: &Spot, facts: &Value, token: &str) -> Result<Value, MessageError> {
+        if facts["kind"] == "summary" {
+            let original = spot.original.as_ref().ok_or(MessageError::Shape)?;
+            return slack_rows::changed(original, facts, &self.pages);
+        }
+        let ends = facts["kind"] == "resolve";
+        let link = (!ends).then(|| self.pages.of(token));
+        let message = Message::render(facts, link, &self.pages)?;
+        Ok(slack_layout::body(&message, Some(facts)))
     }
 
     /// Tells only the one who pressed.

@@ -1,59 +1,83 @@
-//! How a message looks in Slack: a section that says what, when and what to do, a line of context, a button that opens
-//! the page; in a summary a short section with its own button for each secret, at most 20 of the 50 blocks that Slack
-//! takes (<https://docs.slack.dev/reference/block-kit/blocks>). Buttons that call back: `slack_buttons.rs`; sending:
-//! `slack.rs`; judging answers: `slack_answer.rs`.
+//! How a message looks in Slack: a section that says what, when and what to do, a line of context, buttons. The rows of a
+//! message about many: `slack_rows.rs`. Buttons that call back: `slack_buttons.rs`; sending: `slack.rs`; judging answers:
+//! `slack_answer.rs`.
+//!
+//! Names and purposes are text of others: they mention nobody, make no link, and don't change what stands around them.
 
 use serde_json::{Value, json};
 
-use super::message::{Item, Message, shorten};
-use super::slack_buttons;
+use super::message::{Message, shorten};
+use super::{slack_buttons, slack_rows};
 
 /// <https://docs.slack.dev/reference/block-kit/blocks/section-block>: text of a section.
 const SECTION_LIMIT: usize = 3000;
-/// <https://docs.slack.dev/reference/block-kit/composition-objects/text-object>: text of a context element.
-const CONTEXT_LIMIT: usize = 3000;
+/// Ours, for what is in small print.
+const CONTEXT_LIMIT: usize = 1000;
 /// <https://docs.slack.dev/reference/block-kit/block-elements/button-element>: text, and URL, of a button.
-const BUTTON_TEXT_LIMIT: usize = 75;
+pub const BUTTON_TEXT_LIMIT: usize = 75;
 const BUTTON_URL_LIMIT: usize = 3000;
 /// Where Slack begins to cut `text`: <https://docs.slack.dev/reference/methods/chat.postMessage>
 const TEXT_LIMIT: usize = 4000;
 
-/// What the button of one secret in a list says.
-const ITEM_BUTTON: &str = "Open";
+/// What the button that opens a page says where others act.
+pub const OPEN_LABEL: &str = "Open";
 
-/// The body of `chat.postMessage` without its channel; also the body for an incoming webhook. `acts`: the buttons that
-/// call back, before the one that opens the page.
-pub fn body(message: &Message, acts: Vec<Value>) -> Value {
+/// The body of `chat.postMessage` without its channel; also the body for an incoming webhook. With the facts it has buttons
+/// that call back, before the one that opens the page.
+pub fn body(message: &Message, facts: Option<&Value>) -> Value {
     let mark = if message.urgent {
         ":rotating_light: "
     } else {
         ""
     };
-    let subject = escape(&message.subject);
-    let (what, when) = (escape(&message.what), escape(&message.when));
-    let todo = escape(&message.todo);
+    let [subject, what, when, todo] = [
+        &message.subject,
+        &message.what,
+        &message.when,
+        &message.todo,
+    ]
+    .map(|text| escape(text));
     let lines = if message.items.is_empty() {
-        format!("{what}\n{when}\n{todo}")
+        [what.as_str(), &when, &todo]
     } else {
         // What the list says itself is not said twice.
-        format!("{what}\n{todo}")
+        [what.as_str(), &todo, ""]
     };
-    let mut blocks = vec![section(&format!("{mark}*{subject}*\n{lines}"))];
-    blocks.extend(message.items.iter().map(item));
-    let mut context = escape(&message.who);
-    if let Some(rest) = &message.rest {
-        context = format!("{}\n{context}", escape(rest));
+    let mut text = format!("{mark}*{subject}*");
+    for line in lines.into_iter().filter(|line| !line.is_empty()) {
+        text.push('\n');
+        text.push_str(line);
     }
-    blocks.push(json!({"type": "context", "elements": [text(&context, CONTEXT_LIMIT)]}));
+    let mut blocks = vec![section(&text)];
+    for (place, item) in message.items.iter().enumerate() {
+        let facts = facts.map(|facts| &facts["items"][place]);
+        blocks.extend(slack_rows::row(item, facts));
+    }
+    let context = [
+        message.rest.as_deref(),
+        Some(&message.who),
+        message.why.as_deref(),
+    ];
+    let context: Vec<String> = context.into_iter().flatten().map(escape).collect();
+    blocks.push(json!({
+        "type": "context",
+        "elements": [mrkdwn(&context.join("\n"), CONTEXT_LIMIT)],
+    }));
     // What a phone shows before it is unlocked, and screen readers read.
-    let mut fallback = format!("{mark}{subject}. {when}. {todo}");
+    let spoken: Vec<&str> = [subject.as_str(), &when, &todo]
+        .into_iter()
+        .filter(|text| !text.is_empty())
+        .map(|text| text.trim_end_matches('.'))
+        .collect();
+    let mut fallback = format!("{mark}{}.", spoken.join(". "));
     if let Some(link) = fitting(message.link.as_deref()) {
+        let acts = facts.map_or_else(Vec::new, |facts| slack_buttons::elements(message, facts));
         let mut button = button(message.button(), link);
         // Where others act, this one only tells more.
         if acts.is_empty() && message.urgent {
             button["style"] = json!("danger");
         } else if !acts.is_empty() {
-            button["text"]["text"] = json!(ITEM_BUTTON);
+            button["text"]["text"] = json!(OPEN_LABEL);
         }
         let mut actions = json!({"type": "actions"});
         if let Some(id) = slack_buttons::block_id(message).filter(|_| !acts.is_empty()) {
@@ -61,7 +85,7 @@ pub fn body(message: &Message, acts: Vec<Value>) -> Value {
         }
         actions["elements"] = acts.into_iter().chain([button]).collect();
         blocks.push(actions);
-        fallback.push_str(&format!(" <{}>", escape(link)));
+        fallback.push_str(&format!(" <{}>", entities(link)));
     }
     json!({
         "text": cut(&fallback, TEXT_LIMIT),
@@ -71,63 +95,98 @@ pub fn body(message: &Message, acts: Vec<Value>) -> Value {
     })
 }
 
-/// One secret of a list: a line with a button of its own.
-fn item(item: &Item) -> Value {
-    let mark = if item.overdue { ":red_circle: " } else { "" };
-    let mut section = section(&format!(
-        "{mark}*{}*\n{}",
-        escape(&item.what),
-        escape(&item.when)
-    ));
-    if let Some(link) = fitting(item.link.as_deref()) {
-        let mut button = button(ITEM_BUTTON, link);
-        // Read aloud, twenty times "Open" says nothing.
-        let label = format!("{ITEM_BUTTON} {}", item.what);
-        button["accessibility_label"] = json!(shorten(&label, BUTTON_TEXT_LIMIT));
-        section["accessory"] = button;
-    }
-    section
+/// A section of escaped text.
+pub fn section(escaped: &str) -> Value {
+    json!({"type": "section", "text": mrkdwn(escaped, SECTION_LIMIT)})
 }
 
-fn section(escaped: &str) -> Value {
-    json!({"type": "section", "text": text(escaped, SECTION_LIMIT)})
-}
-
-fn button(label: &str, link: &str) -> Value {
-    json!({
-        "type": "button",
-        "action_id": slack_buttons::OPEN,
-        "text": {"type": "plain_text", "text": shorten(label, BUTTON_TEXT_LIMIT)},
-        "url": link,
-    })
-}
-
-fn fitting(link: Option<&str>) -> Option<&str> {
-    link.filter(|link| link.len() <= BUTTON_URL_LIMIT)
-}
-
-fn text(escaped: &str, limit: usize) -> Value {
+fn mrkdwn(escaped: &str, limit: usize) -> Value {
     // `verbatim`: names that look like channels, people or addresses are not made into links.
     json!({"type": "mrkdwn", "text": cut(escaped, limit), "verbatim": true})
 }
 
-/// Exactly the three characters that Slack treats as its own:
-/// <https://docs.slack.dev/messaging/formatting-message-text#escaping>
-fn escape(text: &str) -> String {
+/// A button that opens a page.
+pub fn button(label: &str, link: &str) -> Value {
+    json!({
+        "type": "button",
+        "action_id": slack_buttons::OPEN,
+        "text": plain_text(label, BUTTON_TEXT_LIMIT),
+        "url": link,
+    })
+}
+
+/// A link that a button may have.
+pub fn fitting(link: Option<&str>) -> Option<&str> {
+    link.filter(|link| link.len() <= BUTTON_URL_LIMIT)
+}
+
+/// Text without markup. Whether Slack reads entities there is written nowhere, so there are no angle brackets.
+pub fn plain_text(text: &str, limit: usize) -> Value {
+    json!({"type": "plain_text", "text": unbracketed(text, limit), "emoji": false})
+}
+
+/// The same where only the text is wanted.
+pub fn unbracketed(text: &str, limit: usize) -> String {
+    fit(&text.replace('<', "‹").replace('>', "›"), limit)
+}
+
+/// At most `limit` characters, also by the count of who takes an emoji for two (UTF-16).
+pub fn fit(text: &str, limit: usize) -> String {
+    let mut characters = limit;
+    loop {
+        let short = shorten(text, characters);
+        let over = short.encode_utf16().count().saturating_sub(limit);
+        if over == 0 {
+            return short;
+        }
+        characters = short.chars().count().saturating_sub(over.div_ceil(2));
+    }
+}
+
+/// Text of others between ours. Slack reads three characters as its own, and has entities for them
+/// (<https://docs.slack.dev/messaging/formatting-message-text#escaping>); it has none for its markup, so those marks become
+/// others that look alike. An underscore within a word is no markup.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    let mut before = None;
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        let is_within =
+            |other: Option<char>| other.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        match c {
+            '*' | '＊' => escaped.push('∗'),
+            '~' => escaped.push('∼'),
+            '`' | '｀' => escaped.push('ˋ'),
+            '_' | '＿' if !(is_within(before) && is_within(rest.peek().copied())) => {
+                escaped.push('ˍ')
+            }
+            // At the beginning of a line it would be a quotation.
+            '>' if before.is_none() => escaped.push('›'),
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            c => escaped.push(c),
+        }
+        before = Some(c);
+    }
+    escaped
+}
+
+fn entities(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
 }
 
-/// A text of ours, or of others, that is no markup.
+/// A `text` of ours, or of others, that mentions nobody and links nowhere.
 pub fn plain(text: &str, limit: usize) -> String {
-    cut(&escape(text), limit)
+    cut(&entities(text), limit)
 }
 
 /// Cuts escaped text to the limit without leaving half an entity at its end.
 fn cut(escaped: &str, limit: usize) -> String {
-    let short = shorten(escaped, limit);
-    if short.len() == escaped.len() {
+    let short = fit(escaped, limit);
+    if short == escaped {
         return short;
     }
     match (short.rfind('&'), short.rfind(';')) {
@@ -146,80 +205,128 @@ mod tests {
     use crate::delivery::message::tests::{self, facts};
 
     fn render(name: &str, days: i64) -> Value {
-        body(&tests::render(&facts(name, days)), Vec::new())
+        body(&tests::render(&facts(name, days)), None)
+    }
+
+    fn text(body: &Value) -> &str {
+        body["blocks"][0]["text"]["text"].as_str().unwrap()
+    }
+
+    fn units(text: &Value) -> usize {
+        text.as_str().unwrap().encode_utf16().count()
     }
 
     #[test]
     fn the_first_line_says_what_and_when() {
         let body = render("stripe-prod", 14);
-        let section = body["blocks"][0]["text"]["text"].as_str().unwrap();
-        assert!(section.starts_with(
+        assert!(text(&body).starts_with(
             "*stripe-prod expires in 14 days*\nstripe-prod (stripe)\nExpires Sun 6 Dec"
         ));
+        assert_eq!(
+            body["blocks"][1]["elements"][0]["text"],
+            "Owner alice · P2 · every 90 days · Acme\nThis is the reminder for 14 days before it expires."
+        );
         assert_eq!(
             body["blocks"][2]["elements"][0]["url"],
             "https://x.test/a/t?b=1&c"
         );
+        let fallback = body["text"].as_str().unwrap();
         assert!(
-            body["text"]
-                .as_str()
-                .unwrap()
-                .ends_with("<https://x.test/a/t?b=1&amp;c>")
+            fallback.ends_with("Acknowledge it there. <https://x.test/a/t?b=1&amp;c>"),
+            "{fallback}"
         );
         assert_eq!(
             (&body["unfurl_links"], &body["unfurl_media"]),
             (&json!(false), &json!(false))
         );
+        let late = render("k", -1);
         assert!(
-            render("k", -1)["text"]
+            late["text"]
                 .as_str()
                 .unwrap()
-                .starts_with(":rotating_light: k expired yesterday")
+                .starts_with(":rotating_light: k expired yesterday.")
         );
+        assert_eq!(late["blocks"][2]["elements"][0]["style"], "danger");
     }
 
     #[test]
-    fn data_can_not_mention_anybody_or_make_links() {
-        let body = render("<!channel> <@U1> <https://evil|x> & >quote", 3).to_string();
-        for injected in ["<!channel>", "<@U1>", "<https://evil"] {
-            assert!(!body.contains(injected), "{injected}");
+    fn data_can_not_mention_anybody_or_make_links_or_markup() {
+        let hostile =
+            "> <!channel> <@U1> <https://evil|x> &lt;!here&gt; *b* _i_ ~s~ `c` ```d``` a_b_c";
+        let mut facts = facts(hostile, 3);
+        facts["addressee"] = json!(hostile);
+        facts["secret"]["purpose"] = json!(hostile);
+        for facts_of_buttons in [None, Some(&facts)] {
+            let body = body(&tests::render(&facts), facts_of_buttons);
+            let all = body.to_string();
+            for injected in ["<!", "<@", "<https://evil"] {
+                assert!(!all.contains(injected), "{injected}: {all}");
+            }
+            let context = &body["blocks"][1]["elements"][0]["text"];
+            for marked in [&body["blocks"][0]["text"]["text"], context, &body["text"]] {
+                let marked = marked.as_str().unwrap();
+                for markup in ["&lt;!here&gt;", "~", "`", "_i_", "*b*"] {
+                    assert!(!marked.contains(markup), "{markup}: {marked}");
+                }
+            }
+            let section = text(&body);
+            assert!(section.contains(
+                "› &lt;!channel&gt; &lt;@U1&gt; &lt;https://evil|x&gt; &amp;lt;!here&amp;gt; ∗b∗ ˍiˍ ∼s∼ ˋcˋ ˋˋˋdˋˋˋ a_b_c"
+            ), "{section}");
+            assert_eq!(section.matches('*').count(), 2, "ours: {section}");
+            assert!(section.lines().all(|line| !line.starts_with("&gt;")));
         }
-        assert!(
-            body.contains("&lt;!channel&gt; &lt;@U1&gt; &lt;https://evil|x&gt; &amp; &gt;quote")
-        );
     }
 
     #[test]
     fn everything_stays_inside_the_limits() {
-        let mut long = facts(&"&".repeat(256), 3);
-        for field in ["purpose", "provider_ref", "environment", "owner_id"] {
-            long["secret"][field] = json!("<".repeat(10_000));
-        }
-        let body = body(&tests::render(&long), Vec::new());
-        for block in body["blocks"].as_array().unwrap() {
-            for text in [&block["text"]["text"], &block["elements"][0]["text"]] {
-                assert!(
-                    text.as_str()
-                        .is_none_or(|text| text.chars().count() <= SECTION_LIMIT)
-                );
+        for filler in ["&", "<", "*", "\u{1f511}", "e\u{301}\u{302}"] {
+            let mut long = facts(&filler.repeat(10_000), 3);
+            for field in [
+                "purpose",
+                "provider_ref",
+                "environment",
+                "owner_id",
+                "provider_type",
+            ] {
+                long["secret"][field] = json!(filler.repeat(10_000));
             }
+            for field in ["addressee", "interval_text"] {
+                long[field] = json!(filler.repeat(10_000));
+            }
+            long["tenant"]["name"] = json!(filler.repeat(10_000));
+            let body = body(&tests::render(&long), Some(&long));
+            assert!(units(&body["blocks"][0]["text"]["text"]) <= SECTION_LIMIT);
+            assert!(units(&body["blocks"][1]["elements"][0]["text"]) <= CONTEXT_LIMIT);
+            assert!(units(&body["text"]) <= TEXT_LIMIT);
+            for element in body["blocks"][2]["elements"].as_array().unwrap() {
+                if element["type"] == "button" {
+                    assert!(units(&element["text"]["text"]) <= BUTTON_TEXT_LIMIT);
+                }
+                for (part, limit) in [("title", 100), ("text", 300)] {
+                    let text = &element["confirm"][part]["text"];
+                    assert!(text.is_null() || units(text) <= limit, "{text}");
+                }
+            }
+            let whole = text(&body);
+            let tail: String = whole.chars().rev().take(8).collect();
+            assert!(
+                !tail.starts_with('…')
+                    || tail.starts_with("…;")
+                    || !tail["…".len()..].contains('&'),
+                "{tail}"
+            );
         }
-        assert!(body["text"].as_str().unwrap().chars().count() <= TEXT_LIMIT);
-        let section = body["blocks"][0]["text"]["text"].as_str().unwrap();
-        let tail: String = section.chars().rev().take(8).collect();
-        assert!(
-            tail.starts_with("…;tl&")
-                || tail.starts_with('…') && !tail[.."…".len() + 3].contains('&'),
-            "{tail}"
-        );
+        assert_eq!(cut("aaaaaaa&amp;b", 11), "aaaaaaa…");
+        assert_eq!(fit("ab", 2), "ab");
+        assert_eq!(fit("\u{1f511}\u{1f511}\u{1f511}", 4), "\u{1f511}…");
     }
 
     #[test]
     fn a_test_looks_like_a_reminder_and_opens_its_own_page() {
-        let body = body(&tests::render(&tests::test_facts()), Vec::new());
-        let section = body["blocks"][0]["text"]["text"].as_str().unwrap();
-        assert!(section.starts_with("*[Test] sample-api-key expires in 14 days*\n"));
-        assert!(section.ends_with("Open the link once to see that it works."));
+        let body = body(&tests::render(&tests::test_facts()), None);
+        assert!(text(&body).starts_with("*[Test] sample-api-key expires in 14 days*\n"));
+        assert!(text(&body).ends_with("Open the link once to see that it works."));
         assert_eq!(
             body["blocks"][2]["elements"][0]["url"],
             "https://x.test/a/test"
@@ -227,49 +334,22 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_has_a_button_for_each_and_stays_inside_the_limits() {
-        let mut facts = tests::summary_facts(5000, 4000);
-        for i in 0..20 {
-            facts["items"][i]["secret"]["name"] = json!("<&".repeat(128));
-            facts["items"][i]["secret"]["owner_id"] = json!("&".repeat(255));
-        }
-        let body = body(&tests::render(&facts), Vec::new());
-        let blocks = body["blocks"].as_array().unwrap();
-        assert_eq!(blocks.len(), 22);
-        for (i, block) in blocks[1..21].iter().enumerate() {
-            let text = block["text"]["text"].as_str().unwrap();
-            assert!(text.starts_with(":red_circle: *&lt;&amp;") && text.chars().count() <= 3000);
-            assert_eq!(
-                block["accessory"]["url"],
-                format!("https://x.test/a/token-{i}")
-            );
-            let label = block["accessory"]["accessibility_label"].as_str().unwrap();
-            assert!(label.starts_with("Open <&") && label.chars().count() <= BUTTON_TEXT_LIMIT);
-        }
-        let context = blocks[21]["elements"][0]["text"].as_str().unwrap();
-        assert!(
-            context.starts_with("4980 more are not listed here") && context.chars().count() <= 3000
-        );
-    }
-
-    #[test]
     fn a_key_rotation_has_no_button_and_its_errors_are_only_text() {
         let mut facts = tests::key_rotation_facts("failed");
         facts["error"] = json!("row <!channel> & <https://evil|x>");
-        let message = body(&tests::render(&facts), Vec::new());
-        let blocks = message["blocks"].as_array().unwrap();
-        assert_eq!(blocks.len(), 2, "{message:#}");
-        let section = blocks[0]["text"]["text"].as_str().unwrap();
-        assert!(section.starts_with(
+        let message = body(&tests::render(&facts), Some(&facts));
+        assert_eq!(
+            message["blocks"].as_array().unwrap().len(),
+            2,
+            "{message:#}"
+        );
+        assert!(text(&message).starts_with(
             ":rotating_light: *Key rotation of Acme failed: 3 of 10,000 rows could not be re-encrypted*\n"
         ));
-        assert!(section.contains("row &lt;!channel&gt; &amp; &lt;https://evil|x&gt;"));
-        assert!(section.ends_with("\nMend these rows, then select rotator.retry_key_rotation(7)"));
+        assert!(text(&message).contains("row &lt;!channel&gt; &amp; &lt;https://evil|x&gt;"));
+        assert!(text(&message).contains("select rotator.retry_key_rotation(7)"));
         for state in ["stalled", "overdue"] {
-            let message = body(
-                &tests::render(&tests::key_rotation_facts(state)),
-                Vec::new(),
-            );
+            let message = body(&tests::render(&tests::key_rotation_facts(state)), None);
             let text = message["text"].as_str().unwrap();
             assert!(text.starts_with("Key rotation of Acme is "), "{text}");
         }

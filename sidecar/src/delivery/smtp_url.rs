@@ -1,30 +1,20 @@
 //! `ROTATOR_SMTP_URL`: `smtp://user:password@host:587?tls=required` or `smtps://…` (TLS from the first byte, port 465).
 //!
 //! `tls=required|opportunistic|none` is about STARTTLS. Without it: required when the URL holds a password and the
-//! host is not this machine, else opportunistic. Composing and judging: `email.rs`.
+//! host is not this machine, else opportunistic. Who connects: `smtp.rs`.
 
-use std::time::Duration;
-
-use lettre::transport::smtp::PoolConfig;
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
-use lettre::{AsyncSmtpTransport, Tokio1Executor};
 use url::{Host, Url};
 
-use super::web;
 use crate::config::{ConfigError, Secret};
 
 const SMTPS_PORT: u16 = 465;
 const SUBMISSION_PORT: u16 = 587;
 const RELAY_PORT: u16 = 25;
-/// For each command of the dialogue; the whole is limited by the channel.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
-/// Mail servers count connections per client; messages share these.
-const CONNECTIONS: u32 = 8;
 
+/// When TLS begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    /// TLS from the first byte.
+pub enum Mode {
+    /// With the first byte.
     Wrapped,
     Required,
     Opportunistic,
@@ -32,42 +22,24 @@ enum Mode {
 }
 
 /// What the URL says.
-#[derive(Debug, PartialEq, Eq)]
-struct Server {
-    host: String,
-    port: u16,
-    mode: Mode,
-    login: Option<(String, String)>,
+pub struct Server {
+    pub host: String,
+    pub port: u16,
+    pub mode: Mode,
+    /// User and password.
+    pub login: Option<(String, String)>,
 }
 
-/// A pool of connections to that server; none is opened yet.
-///
-/// # Errors
-/// The URL is not of its form. The text does not quote it: it may hold a password.
-pub fn transport(url: &Secret) -> Result<AsyncSmtpTransport<Tokio1Executor>, ConfigError> {
-    web::install_tls_provider();
-    let server = parse(url.expose()).map_err(|problem| invalid(&problem))?;
-    let parameters = || {
-        TlsParameters::new(server.host.clone()).map_err(|error| invalid(&format!("TLS: {error}")))
-    };
-    let tls = match server.mode {
-        Mode::Wrapped => Tls::Wrapper(parameters()?),
-        Mode::Required => Tls::Required(parameters()?),
-        Mode::Opportunistic => Tls::Opportunistic(parameters()?),
-        Mode::Plain => Tls::None,
-    };
-    let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(server.host)
-        .port(server.port)
-        .tls(tls)
-        .timeout(Some(COMMAND_TIMEOUT))
-        .pool_config(PoolConfig::new().max_size(CONNECTIONS));
-    if let Some((user, password)) = server.login {
-        builder = builder.credentials(Credentials::new(user, password));
+impl Server {
+    /// # Errors
+    /// The URL is not of its form. The text does not quote it: it may hold a password.
+    pub fn parse(url: &Secret) -> Result<Self, ConfigError> {
+        parse(url.expose()).map_err(|problem| invalid(&problem))
     }
-    Ok(builder.build())
 }
 
-fn invalid(problem: &str) -> ConfigError {
+/// `ROTATOR_SMTP_URL` can't be used, for this reason.
+pub fn invalid(problem: &str) -> ConfigError {
     let hint = "write it like smtp://user:password@mail.example.com:587?tls=required, with special characters as %40";
     ConfigError::invalid("ROTATOR_SMTP_URL", problem, hint)
 }
@@ -206,7 +178,7 @@ mod tests {
             "smtp://u:hunter2%4@mail.test",
             "smtp://mail.test/hunter2",
         ] {
-            let error = transport(&Secret::new(url.to_owned())).err().unwrap();
+            let error = Server::parse(&Secret::new(url.to_owned())).err().unwrap();
             assert!(!error.to_string().contains("hunter2"), "{error}");
             assert!(error.to_string().starts_with("ROTATOR_SMTP_URL: "));
         }

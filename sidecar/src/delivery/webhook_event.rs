@@ -126,10 +126,11 @@ fn pick(from: &Value, names: &[&str]) -> Value {
     Value::Object(fields.collect())
 }
 
-/// A text that isn't longer than it may be; anything else as it is.
+/// A text that isn't longer than it may be, and a list of such; anything else as it is.
 fn text(value: &Value) -> Value {
     match value {
         Value::String(text) => json!(shorten(text, TEXT_LIMIT)),
+        Value::Array(values) => values.iter().map(text).collect(),
         other => other.clone(),
     }
 }

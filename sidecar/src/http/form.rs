@@ -12,6 +12,8 @@ pub struct Form {
     pub action: Option<String>,
     /// As typed.
     pub next_expiry_date: Option<String>,
+    /// As typed: the day on which people are told again.
+    pub snooze_until: Option<String>,
     pub note: Option<String>,
 }
 
@@ -50,6 +52,7 @@ impl Form {
             let field = match name.as_ref() {
                 "action" => &mut form.action,
                 "next_expiry_date" => &mut form.next_expiry_date,
+                "snooze_until" => &mut form.snooze_until,
                 "note" => &mut form.note,
                 _ => continue,
             };

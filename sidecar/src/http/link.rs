@@ -17,8 +17,9 @@ use url::Url;
 
 use super::form::{Form, Unreadable};
 use super::origin;
-use super::page::{Deed, LinkPage, Notice, View, answer, local};
+use super::page::{LinkPage, Notice, answer};
 use super::refusals::Refusals;
+use super::view::{Deed, View, local};
 use crate::db::{DbError, Redemption, Session};
 
 /// 32 random bytes in base64url without padding.
@@ -45,6 +46,7 @@ pub async fn show(State(links): State<Arc<Links>>, Path(token): Path<String>) ->
                 error: None,
                 note: "",
                 date: "",
+                snooze_until: None,
             },
         ),
         Err(Unseen::Over(response) | Unseen::Answer(response)) => response,
@@ -94,8 +96,8 @@ pub async fn act(
     };
     let again = |error: &str| refuse(&view, &form, error);
     let action = match form.action.as_deref() {
-        Some(action @ ("acknowledge" | "rotated")) => action,
-        _ => return again("Nothing was changed: choose one of the two first."),
+        Some(action @ ("acknowledge" | "snooze" | "rotated")) => action,
+        _ => return again("Nothing was changed: choose one of them first."),
     };
     let date = form
         .next_expiry_date
@@ -112,12 +114,18 @@ pub async fn act(
         }
         _ => {}
     }
+    let until = (action == "snooze").then(|| view.snooze_end(form.snooze_until.as_deref()));
+    if until == Some(None) {
+        links.refused(&token, action, "input").await;
+        return again("Nothing was changed: the day to be reminded on is not a date.");
+    }
+    let until = until.flatten();
     let zone = view.tenant.time_zone.as_str();
     let request = Redemption {
-        token: &token,
-        action,
         note: form.note.as_deref(),
+        until: until.as_deref(),
         next_expiry: date.map(|date| (date, zone)),
+        ..Redemption::plain(&token, action)
     };
     match links.session.redeem_link(request).await {
         Ok(result) => done(action, &view.secret.name, &view.tenant.time_zone, result),
@@ -148,6 +156,7 @@ fn refuse(view: &View, form: &Form, error: &str) -> Response {
         error: Some(error),
         note: form.note.as_deref().unwrap_or(""),
         date: form.next_expiry_date.as_deref().unwrap_or(""),
+        snooze_until: form.snooze_until.as_deref(),
     };
     answer(StatusCode::UNPROCESSABLE_ENTITY, &page)
 }
@@ -164,12 +173,7 @@ async fn repeat(links: &Links, token: &str, form: &Form, over: Response) -> Resp
     let Some(action @ ("acknowledge" | "rotated")) = form.action.as_deref() else {
         return over;
     };
-    let request = Redemption {
-        token,
-        action,
-        note: None,
-        next_expiry: None,
-    };
+    let request = Redemption::plain(token, action);
     match links.session.redeem_link(request).await {
         Ok(result) => done(action, "It", "UTC", result),
         Err(error) => {
@@ -188,12 +192,7 @@ async fn view(links: &Links, token: &str) -> Result<View, Unseen> {
     if !well_formed {
         return Err(Unseen::Answer(unknown()));
     }
-    let request = Redemption {
-        token,
-        action: "show",
-        note: None,
-        next_expiry: None,
-    };
+    let request = Redemption::plain(token, "show");
     let shown =
         links
             .session
@@ -203,7 +202,7 @@ async fn view(links: &Links, token: &str) -> Result<View, Unseen> {
                 Some("PT410") => Unseen::Over(problem(&error)),
                 _ => Unseen::Answer(problem(&error)),
             })?;
-    View::deserialize(shown).map_err(|error| {
+    View::read(shown).map_err(|error| {
         tracing::error!("redeem_link answered with something else than agreed: {error}");
         Unseen::Answer(broken())
     })
@@ -219,6 +218,8 @@ fn done(action: &str, name: &str, zone: &str, result: Value) -> Response {
         next_expiry_local: Option<String>,
         #[serde(default)]
         next_expiry_date: Option<String>,
+        #[serde(default)]
+        until_local: Option<String>,
         #[serde(flatten)]
         deed: Deed,
     }
@@ -239,6 +240,14 @@ fn done(action: &str, name: &str, zone: &str, result: Value) -> Response {
             "Marked as rotated",
             format!("{name} is rotated. Thank you."),
         ),
+        ("snooze", true) => ("Already snoozed", format!("{name} was snoozed {by}.")),
+        ("snooze", false) => (
+            "Snoozed",
+            match done.until_local {
+                Some(until) => format!("Nobody is told about {name} until {until}."),
+                None => format!("{name} is snoozed."),
+            },
+        ),
         (_, true) => (
             "Already acknowledged",
             format!("{name} was acknowledged {by}."),
@@ -257,6 +266,9 @@ fn done(action: &str, name: &str, zone: &str, result: Value) -> Response {
         (_, true, _) => UNCHANGED.to_owned(),
         ("rotated", false, Some(next)) => format!("It expires next: {next}."),
         ("rotated", false, None) => String::new(),
+        ("snooze", ..) => {
+            "Nobody has taken it on: it still has to be rotated before it expires.".to_owned()
+        }
         _ => "When that is done, open the same link again and say so.".to_owned(),
     };
     let lines: Vec<&str> = [first.as_str(), second.as_str()]

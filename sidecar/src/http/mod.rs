@@ -1,10 +1,10 @@
 //! The sidecar's HTTP: links in notifications, callbacks of vendors, health probes and metrics. Everything else is 404.
 //!
-//! One file a family: the socket (`server.rs`), `/a/{token}` (`link.rs`), its form (`form.rs`) and pages (`page.rs`),
-//! forms of other sites (`origin.rs`), the page behind a test notification (`test_link.rs`), refused actions
-//! (`refusals.rs`), `/slack/interactions` (`slack.rs`, what it says: `slack_call.rs`), `/pagerduty/webhooks`
-//! (`pagerduty.rs`), both signed (`signature.rs`), `/healthz` and `/readyz` (`probes.rs`), `/metrics` (`metrics.rs`,
-//! `process.rs`). Here: routes, headers, limits, the access log.
+//! One file a family: the socket (`server.rs`), `/a/{token}` (`link.rs`), its form (`form.rs`), what it is about
+//! (`view.rs`) and pages (`page.rs`), forms of other sites (`origin.rs`), the page behind a test notification
+//! (`test_link.rs`), refused actions (`refusals.rs`), `/slack/interactions` (`slack.rs`, what it says: `slack_call.rs`),
+//! `/pagerduty/webhooks` (`pagerduty.rs`), both signed (`signature.rs`), `/healthz` and `/readyz` (`probes.rs`),
+//! `/metrics` (`metrics.rs`, `process.rs`). Here: routes, headers, limits, the access log.
 
 mod form;
 mod link;
@@ -20,6 +20,7 @@ mod signature;
 mod slack;
 mod slack_call;
 mod test_link;
+mod view;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -98,10 +98,11 @@ pub async fn receive(
         .agent
         .filter(|agent| agent.kind == "user_reference" && is_id(&agent.id));
     let user = user.as_ref().map(|agent| agent.id.as_str());
-    // A time that is none counts as missing.
+    // A time that is none counts as missing. In the one form that the database reads as it is meant.
     let at = event
         .occurred_at
-        .filter(|at| at.parse::<jiff::Timestamp>().is_ok());
+        .and_then(|at| at.parse::<jiff::Timestamp>().ok())
+        .map(|at| at.to_string());
     match pagerduty
         .session
         .acknowledge_incident(&key, user, at.as_deref())
@@ -113,6 +114,15 @@ pub async fn receive(
                 "an incident was acknowledged in PagerDuty"
             );
             StatusCode::OK
+        }
+        // No key that could be ours. Told again it would be none either.
+        Err(error)
+            if error
+                .sqlstate()
+                .is_some_and(|state| state.starts_with("22")) =>
+        {
+            tracing::warn!("a webhook of PagerDuty was not understood: {error}");
+            StatusCode::BAD_REQUEST
         }
         // It calls again with the same event.
         Err(error) => {

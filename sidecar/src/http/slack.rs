@@ -177,12 +177,7 @@ impl Slack {
             Deed::SnoozeUntil(instant) => terms.snooze_until = Some(instant),
             Deed::Rotated(Some(date)) => {
                 // A day begins where the tenant is.
-                let shown = Redemption {
-                    token: pressed.token,
-                    action: "show",
-                    note: None,
-                    next_expiry: None,
-                };
+                let shown = Redemption::plain(pressed.token, "show");
                 let shown = self.session.redeem_link(shown).await?;
                 zone = shown["tenant"]["time_zone"]
                     .as_str()

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use url::form_urlencoded;
 
-use crate::delivery::{Action, OPEN, Press, Spot};
+use crate::delivery::{Action, OPEN, Original, Press, Spot};
 
 /// 32 random bytes in base64url without padding.
 const TOKEN_LENGTH: usize = 43;
@@ -14,7 +14,7 @@ const TOKEN_LENGTH: usize = 43;
 pub enum Wanted {
     /// Somebody opened a page; Slack says so, and wants nothing.
     Nothing,
-    Press(Call),
+    Press(Box<Call>),
 }
 
 /// A button that was pressed.
@@ -38,6 +38,9 @@ struct Payload {
     team: Option<Team>,
     #[serde(default)]
     container: Container,
+    /// The whole of it, as it was when the button was pressed.
+    #[serde(default)]
+    message: Option<Original>,
     #[serde(default)]
     response_url: Option<String>,
     #[serde(default)]
@@ -102,7 +105,7 @@ impl Call {
         if !(is_id(&team, &['T', 'E']) && is_id(&user, &['U', 'W'])) {
             return Err("it doesn't say who pressed");
         }
-        Ok(Wanted::Press(Self {
+        Ok(Wanted::Press(Box::new(Self {
             press,
             identity: format!("{team}/{user}"),
             team,
@@ -111,9 +114,10 @@ impl Call {
                 channel: payload.container.channel_id,
                 ts: payload.container.message_ts,
                 thread: payload.container.thread_ts,
+                original: payload.message,
                 response_url: payload.response_url,
             },
-        }))
+        })))
     }
 }
 

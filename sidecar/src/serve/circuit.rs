@@ -4,8 +4,9 @@
 //! finds out. What waits for it meanwhile goes back to the queue, where it costs nobody anything.
 //!
 //! A failure is that nobody answers, or not in time; a vendor that refuses a message is there. Deliveries that take long
-//! give their slot back after a second and go on beside the others (`Slots`). Elsewhere: who claims and begins
-//! (`dispatch.rs`), how long a notification may be held back (`sql/api/fallback.sql`). Time is handed in; nothing here waits.
+//! give their slot back, after a moment if others need it, and go on beside them (`Slots`). Elsewhere: who claims and begins
+//! (`dispatch.rs`), how long each has taken (`flights.rs`), how long a notification may be held back
+//! (`sql/api/fallback.sql`). Time is handed in; nothing here waits.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -14,38 +15,49 @@ use crate::delivery::{FinalReason, Outcome, Rate, RetryReason};
 
 /// Deliveries at the same time that have not taken long yet.
 pub const SLOTS: usize = 32;
-/// Of these for destinations that are new or fail; the rest is always free for those that work.
-const SLOTS_FOR_UNPROVEN: usize = 24;
-/// Deliveries that take longer than [`SLOW`], beside the slots.
-const SLOW_SLOTS: usize = 224;
-/// After that a delivery holds no slot any more.
+/// Of these for destinations that fail; the rest is always free for those that work, or may.
+const SLOTS_FOR_FAILING: usize = 24;
+/// Deliveries that are set aside, beside the slots.
+const SLOTS_ASIDE: usize = 224;
+/// After that a delivery is set aside where others need its slot: vendors that work answer in about that time, and a hundred
+/// that don't have given way before anybody notices.
+pub const SOON: Duration = Duration::from_millis(50);
+/// After that a delivery is set aside in any case, and its destination counts as slow.
 pub const SLOW: Duration = Duration::from_secs(1);
 /// At the same time for one destination that works.
 const AT_ONCE: usize = SLOTS / 2;
+/// Of these, so many may take long: then one must end before another begins.
+const SLOW_AT_ONCE: usize = 2;
 /// What may wait here for a destination that works and is slow; more waits in the database.
 const WAITING: usize = 64;
-/// How long it waits there, at least.
+/// How long it waits there, at least; and where the last delivery failed, about as long as the next one takes to.
 const LATER: Duration = Duration::from_secs(5);
+const MUCH_LATER: Duration = Duration::from_secs(20);
 /// Failures in a row that open the circuit.
 const FAILURES: u32 = 5;
 const OPEN_FIRST: Duration = Duration::from_secs(30);
 const OPEN_LONGEST: Duration = Duration::from_secs(600);
 /// A vendor's pace is kept by waiting here for that long, and in the database beyond it.
 const TURN_SOON: Duration = Duration::from_secs(5);
+/// A pause where a vendor asks for one and doesn't say how long.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Above this many, destinations of which nothing bad is known are forgotten.
 const KNOWN: usize = 10_000;
+/// What fails and is not asked for so long is forgotten, too: its contact may be gone.
+const QUIET: Duration = Duration::from_secs(3600);
 
 /// How many deliveries are under way, of all destinations.
 #[derive(Default)]
 struct Slots {
-    quick: usize,
-    quick_unproven: usize,
-    slow: usize,
+    taken: usize,
+    taken_by_failing: usize,
+    aside: usize,
 }
 
 /// What is known of one.
-#[derive(Default)]
 struct Destination {
+    /// When something last began or ended there.
+    touched: Instant,
     /// Under way.
     flying: usize,
     /// Of these, longer than [`SLOW`].
@@ -70,7 +82,8 @@ struct Destination {
 #[derive(Debug)]
 pub struct Flight {
     destination: u64,
-    unproven: bool,
+    failing: bool,
+    aside: bool,
     slow: bool,
 }
 
@@ -89,6 +102,15 @@ pub struct Held {
     pub error: String,
 }
 
+impl Held {
+    fn slow() -> Self {
+        Self {
+            wait: LATER,
+            error: "held back, since its destination takes long to answer".to_owned(),
+        }
+    }
+}
+
 /// All that are known.
 #[derive(Default)]
 pub struct Destinations {
@@ -100,7 +122,18 @@ pub struct Destinations {
 impl Destinations {
     /// Whether nothing at all can begin now.
     pub const fn full(&self) -> bool {
-        self.slots.quick >= SLOTS
+        self.slots.taken >= SLOTS
+    }
+
+    /// Whether somebody can't begin for want of a slot that a delivery could give up.
+    pub const fn crowded(&self) -> bool {
+        (self.slots.taken >= SLOTS || self.slots.taken_by_failing >= SLOTS_FOR_FAILING)
+            && self.has_room_aside()
+    }
+
+    /// Whether one that is under way can be set aside before it is slow.
+    pub const fn has_room_aside(&self) -> bool {
+        self.slots.aside < SLOTS_ASIDE
     }
 
     /// Circuits that are open, or were until now and nobody has tried since.
@@ -118,15 +151,17 @@ impl Destinations {
         rate: Option<Rate>,
         now: Instant,
     ) -> Result<Flight, Option<Instant>> {
-        self.forget(now);
-        let known = self.known.entry(key).or_default();
-        let unproven = known.is_unproven();
+        let known = self
+            .known
+            .entry(key)
+            .or_insert_with(|| Destination::new(now));
+        let failing = known.failures > 0;
         if known.is_closed(now)
-            || known.flying >= known.at_once()
-            || self.slots.quick >= SLOTS
-            || (unproven && self.slots.quick_unproven >= SLOTS_FOR_UNPROVEN)
+            || known.is_busy()
+            || self.slots.taken >= SLOTS
+            || (failing && self.slots.taken_by_failing >= SLOTS_FOR_FAILING)
             // So many hang that another one may, too: only who has nothing hanging is let through.
-            || (self.slots.slow >= SLOW_SLOTS && (unproven || known.slow > 0))
+            || (self.slots.aside >= SLOTS_ASIDE && (known.is_unproven() || known.slow > 0))
         {
             return Err(None);
         }
@@ -142,23 +177,32 @@ impl Destinations {
                 Some(known.paced_until.map_or(now, |until| until.max(now)) + rate.every);
         }
         known.flying += 1;
-        self.slots.quick += 1;
-        self.slots.quick_unproven += usize::from(unproven);
+        known.touched = now;
+        self.slots.taken += 1;
+        self.slots.taken_by_failing += usize::from(failing);
         Ok(Flight {
             destination: key,
-            unproven,
+            failing,
+            aside: false,
             slow: false,
         })
     }
 
+    /// It gives its slot up, and goes on.
+    pub fn set_aside(&mut self, flight: &mut Flight) {
+        if !std::mem::replace(&mut flight.aside, true) {
+            self.slots.taken -= 1;
+            self.slots.taken_by_failing -= usize::from(flight.failing);
+            self.slots.aside += 1;
+        }
+    }
+
     /// It has taken longer than [`SLOW`].
     pub fn slow_down(&mut self, flight: &mut Flight) {
+        self.set_aside(flight);
         if std::mem::replace(&mut flight.slow, true) {
             return;
         }
-        self.slots.quick -= 1;
-        self.slots.quick_unproven -= usize::from(flight.unproven);
-        self.slots.slow += 1;
         if let Some(known) = self.known.get_mut(&flight.destination) {
             known.slow += 1;
         }
@@ -171,14 +215,15 @@ impl Destinations {
         outcome: Option<&Outcome>,
         now: Instant,
     ) -> Option<Change> {
-        if flight.slow {
-            self.slots.slow -= 1;
+        if flight.aside {
+            self.slots.aside -= 1;
         } else {
-            self.slots.quick -= 1;
-            self.slots.quick_unproven -= usize::from(flight.unproven);
+            self.slots.taken -= 1;
+            self.slots.taken_by_failing -= usize::from(flight.failing);
         }
         let known = self.known.get_mut(&flight.destination)?;
         known.flying -= 1;
+        known.touched = now;
         known.slow -= usize::from(flight.slow);
         let was_open = known.closed_until.is_some();
         let change = match outcome? {
@@ -197,9 +242,8 @@ impl Destinations {
                 after,
                 ..
             } => {
-                known.proven = true;
-                known.paused_until = after.map(|after| now + after.min(OPEN_LONGEST));
-                None
+                known.paused_until = Some(now + after.unwrap_or(PAUSE).min(OPEN_LONGEST));
+                known.answered()
             }
             Outcome::Retry {
                 reason: RetryReason::Refused,
@@ -214,25 +258,34 @@ impl Destinations {
         change
     }
 
-    /// Whether something for that destination, behind so much else, should rather wait in the database.
-    pub fn hold(&self, key: u64, rate: Option<Rate>, ahead: usize, now: Instant) -> Option<Held> {
+    /// Whether something for that destination, behind so much else, should rather wait in the database; also where it
+    /// could wait here if not so much did.
+    pub fn hold(
+        &self,
+        key: u64,
+        rate: Option<Rate>,
+        ahead: usize,
+        much: bool,
+        now: Instant,
+    ) -> Option<Held> {
         let known = self.known.get(&key)?;
         if let Some(until) = known.closed_until.filter(|until| *until > now) {
             let wait = until - now;
             let error = format!("held back, since its destination fails: {}", known.error);
             return Some(Held { wait, error });
         }
-        let stuck = known.slow > 0 && known.flying >= known.at_once();
+        let stuck = known.slow > 0 && (known.is_busy() || !self.has_room_aside());
         if stuck && known.is_unproven() {
-            let error = match known.failures {
-                0 => "held back, since its destination takes long to answer".to_owned(),
-                _ => format!("held back, since its destination fails: {}", known.error),
-            };
-            return Some(Held { wait: LATER, error });
+            return Some(match known.failures {
+                0 => Held::slow(),
+                _ => Held {
+                    wait: MUCH_LATER,
+                    error: format!("held back, since its destination fails: {}", known.error),
+                },
+            });
         }
-        if stuck && ahead >= WAITING {
-            let error = "held back, since its destination takes long to answer".to_owned();
-            return Some(Held { wait: LATER, error });
+        if stuck && (much || ahead >= WAITING) {
+            return Some(Held::slow());
         }
         let turn = rate.map_or(now, |rate| known.turn(rate, ahead, now));
         let turn = known.paused_until.map_or(turn, |until| until.max(turn));
@@ -243,24 +296,52 @@ impl Destinations {
         })
     }
 
-    fn forget(&mut self, now: Instant) {
-        if self.known.len() > KNOWN {
-            self.known.retain(|_, known| {
-                let later = |instant: Option<Instant>| instant.is_some_and(|until| until > now);
-                let paced = later(known.paced_until) || later(known.paused_until);
-                known.flying > 0 || known.failures > 0 || paced
-            });
-        }
+    /// Lets go of what is of no use any more; now and then.
+    pub fn forget(&mut self, now: Instant) {
+        let crowded = self.known.len() > KNOWN;
+        let open = &mut self.open;
+        self.known.retain(|_, known| {
+            let later = |instant: Option<Instant>| instant.is_some_and(|until| until > now);
+            let waits =
+                later(known.paced_until) || later(known.paused_until) || later(known.closed_until);
+            let of_use = if known.failures > 0 {
+                now.saturating_duration_since(known.touched) < QUIET
+            } else {
+                !crowded
+            };
+            let kept = known.flying > 0 || waits || of_use;
+            *open -= usize::from(!kept && known.closed_until.is_some());
+            kept
+        });
     }
 }
 
 impl Destination {
+    const fn new(now: Instant) -> Self {
+        Self {
+            touched: now,
+            flying: 0,
+            slow: 0,
+            proven: false,
+            failures: 0,
+            error: String::new(),
+            closed_until: None,
+            pause: Duration::ZERO,
+            paced_until: None,
+            paused_until: None,
+        }
+    }
+
     const fn is_unproven(&self) -> bool {
         !self.proven || self.failures > 0
     }
 
     const fn at_once(&self) -> usize {
         if self.is_unproven() { 1 } else { AT_ONCE }
+    }
+
+    const fn is_busy(&self) -> bool {
+        self.flying >= self.at_once() || self.slow >= SLOW_AT_ONCE
     }
 
     fn is_closed(&self, now: Instant) -> bool {

@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::attempt::{deliver, worker_name};
-use super::circuit::{Change, Destinations, Flight, Held, SLOW};
+use super::circuit::{Change, Destinations, Held};
+use super::flights::Flights;
 use super::health::Health;
 use super::startup::pause_after;
 use crate::config::Settings;
@@ -60,11 +61,10 @@ pub struct Dispatcher {
     worker: Arc<str>,
     waiting: VecDeque<Waiting>,
     flying: JoinSet<(u64, Outcome)>,
-    /// By number, in the order in which they began.
-    flights: HashMap<u64, Flight>,
-    begun: VecDeque<(Instant, u64)>,
-    next_flight: u64,
+    flights: Flights,
     destinations: Destinations,
+    /// How many wait for each, counted anew by `hold_back`.
+    ahead: HashMap<u64, usize>,
     /// Since the last claim.
     landed: usize,
 }
@@ -86,10 +86,9 @@ impl Dispatcher {
             worker: worker_name().into(),
             waiting: VecDeque::new(),
             flying: JoinSet::new(),
-            flights: HashMap::new(),
-            begun: VecDeque::new(),
-            next_flight: 0,
+            flights: Flights::default(),
             destinations: Destinations::default(),
+            ahead: HashMap::new(),
             landed: 0,
         }
     }
@@ -108,10 +107,11 @@ impl Dispatcher {
         let mut hold = interval(HOLD_EVERY);
         hold.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.slow_down();
+            self.flights
+                .make_room(&mut self.destinations, Instant::now());
             let next_turn = self.begin_deliveries(&health);
-            let next_look = self.begun.front().map(|(begun, _)| *begun + SLOW);
-            let next_look = next_turn.into_iter().chain(next_look).min();
+            let next_room = self.flights.next_look(&self.destinations);
+            let next_look = next_turn.into_iter().chain(next_room).min();
             health.figures.set_waiting(self.waiting.len());
             health.figures.set_open_circuits(self.destinations.open());
             // With every slot taken the next batch is fetched before this one is done.
@@ -157,7 +157,11 @@ impl Dispatcher {
                     }
                 }
                 () = wake.notified() => look = true,
-                _ = poll.tick() => { look = true; self.give_back_stale(); }
+                _ = poll.tick() => {
+                    look = true;
+                    self.give_back_stale();
+                    self.destinations.forget(Instant::now());
+                }
                 _ = hold.tick() => self.hold_back(&health),
                 () = sleep_until(next_look.unwrap_or_else(Instant::now).into()), if next_look.is_some() => {}
                 () = sleep_until(not_before), if look && room && claiming.is_none() => {}
@@ -219,10 +223,7 @@ impl Dispatcher {
             let Some(Waiting { claim, .. }) = self.waiting.remove(position) else {
                 break;
             };
-            let number = self.next_flight;
-            self.next_flight += 1;
-            self.flights.insert(number, flight);
-            self.begun.push_back((now, number));
+            let number = self.flights.begin(flight, now);
             let (channels, results) = (self.channels.clone(), self.results.clone());
             let health = health.clone();
             let link = claim
@@ -239,24 +240,11 @@ impl Dispatcher {
         next_turn
     }
 
-    /// What takes long holds no slot any more.
-    fn slow_down(&mut self) {
-        while let Some((begun, number)) = self.begun.front().copied() {
-            if let Some(flight) = self.flights.get_mut(&number) {
-                if begun.elapsed() < SLOW {
-                    return;
-                }
-                self.destinations.slow_down(flight);
-            }
-            self.begun.pop_front();
-        }
-    }
-
     fn landed(&mut self, ended: Result<(u64, Outcome), tokio::task::JoinError>) {
         // A panic inside a delivery is caught below, so there is always an answer.
         let Ok((number, outcome)) = ended else { return };
         self.landed += 1;
-        let Some(flight) = self.flights.remove(&number) else {
+        let Some(flight) = self.flights.land(number) else {
             return;
         };
         match self
@@ -281,14 +269,13 @@ impl Dispatcher {
             return;
         }
         let now = Instant::now();
-        let mut ahead: HashMap<u64, usize> = HashMap::new();
+        self.ahead.clear();
+        let much = self.waiting.len() > WAITING_LIMIT / 2;
         let mut held = Vec::new();
-        let mut kept = VecDeque::with_capacity(self.waiting.len());
-        for waiting in self.waiting.drain(..) {
-            let place = ahead.entry(waiting.destination).or_default();
-            let verdict = self
-                .destinations
-                .hold(waiting.destination, waiting.rate, *place, now);
+        self.waiting.retain(|waiting| {
+            let place = self.ahead.entry(waiting.destination).or_default();
+            let (destination, rate) = (waiting.destination, waiting.rate);
+            let verdict = self.destinations.hold(destination, rate, *place, much, now);
             *place += 1;
             match verdict {
                 Some(Held { wait, error }) => {
@@ -297,11 +284,11 @@ impl Dispatcher {
                         spread(wait, &waiting.claim),
                         error,
                     ));
+                    false
                 }
-                None => kept.push_back(waiting),
+                None => true,
             }
-        }
-        self.waiting = kept;
+        });
         if held.is_empty() {
             return;
         }

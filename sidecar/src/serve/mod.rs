@@ -16,6 +16,7 @@ mod circuit;
 mod completions;
 mod dispatch;
 mod figures;
+mod flights;
 mod health;
 mod listen;
 mod reencryption;

@@ -124,6 +124,17 @@ async fn give(stream: &mut (impl AsyncWrite + Unpin), answer: Answer) -> Result<
             stream.flush().await?;
             bail!("not HTTP");
         }
+        Answer::Raw(bytes) => {
+            stream.write_all(&bytes).await?;
+            stream.flush().await?;
+            bail!("raw");
+        }
+        Answer::Flood(head, piece) => {
+            stream.write_all(&head).await?;
+            loop {
+                stream.write_all(&piece).await?;
+            }
+        }
         Answer::Never | Answer::After(..) | Answer::By(_) => std::future::pending::<()>().await,
     }
     Ok(())

@@ -64,6 +64,40 @@ async fn another_expiry_date_begins_the_ladder_anew() -> Result<()> {
 }
 
 #[tokio::test]
+async fn steps_of_before_another_date_are_none_of_the_ladder_that_begins_with_it() -> Result<()> {
+    let acme = staffed().await?;
+    let id = theirs(&acme, "stripe", 20, "").await?;
+    tick_in(&acme, 0.0).await?;
+    tick_in(&acme, 8.1).await?;
+    for claim in acme.claim().await? {
+        acme.complete(&claim).await?;
+    }
+    let moved =
+        "update rotator.secrets set expiry_date = now() + interval '30 hours' where id = $1";
+    acme.editor.execute(moved, &[&id]).await?;
+    tick_in(&acme, 9.0).await?;
+    acme.complete(&acme.claim_one().await?).await?;
+    tick_in(&acme, 13.1).await?;
+    let snooze = "select rotator.snooze($1, now() + interval '15 hours', 'a freeze')";
+    acme.editor.execute(snooze, &[&id]).await?;
+    assert_eq!(
+        position(&acme).await?,
+        json!([{"state": "open", "step": 0, "goes_on": true}])
+    );
+    tick_in(&acme, 15.0).await?;
+    assert_eq!(
+        steps(&acme).await?,
+        json!([
+            "built-in:1 sam sent",
+            "built-in:2 lee sent",
+            "built-in:1 sam cancelled",
+            "built-in:1 sam"
+        ])
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_secret_that_becomes_a_p1_climbs_its_steps() -> Result<()> {
     let acme = staffed().await?;
     let id = theirs(&acme, "stripe", 20, "").await?;

@@ -1,6 +1,7 @@
 //! Every behaviour of rotator, one module each, in one binary: it links once. The harness is the crate's library.
 
 mod alert;
+mod alert_audit;
 mod bad_input;
 mod budget;
 mod calendar;
@@ -22,6 +23,7 @@ mod escalation_policy_input;
 mod escalation_races;
 mod explain;
 mod fallback;
+mod fallback_backlog;
 mod fallback_races;
 mod harness;
 mod identity_link;
@@ -38,6 +40,7 @@ mod key_rollback;
 mod key_rotation;
 mod key_schedule;
 mod link;
+mod lock_order;
 mod outbox;
 mod outcome;
 mod overview;
@@ -52,7 +55,9 @@ mod schedule;
 mod search;
 mod secrets_view;
 mod seed;
+mod silence;
 mod snooze;
+mod snooze_end;
 mod summary;
 mod test_notification;
 mod tick;

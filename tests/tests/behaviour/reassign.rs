@@ -167,3 +167,23 @@ async fn what_makes_no_sense_is_refused() -> Result<()> {
     assert_eq!(changed, 0);
     Ok(())
 }
+
+#[tokio::test]
+async fn what_waits_in_a_message_about_many_goes_over_too() -> Result<()> {
+    let acme = staffed().await?;
+    for name in ["a", "b"] {
+        theirs(&acme, name, 100, "").await?;
+    }
+    tick_in(&acme, 0.0).await?;
+    assert_eq!(reassign(&acme, "olga", "sam").await?, 2);
+    tick_in(&acme, 0.0).await?;
+    let claim = acme.claim_one().await?;
+    assert_eq!(
+        (
+            claim.recipient.as_deref(),
+            claim.message["items"].as_array().map(Vec::len)
+        ),
+        (Some("sam"), Some(2))
+    );
+    Ok(())
+}

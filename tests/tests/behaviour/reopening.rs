@@ -207,6 +207,40 @@ async fn a_step_of_which_nobody_heard_is_taken_when_it_opens_again() -> Result<(
 }
 
 #[tokio::test]
+async fn one_that_hours_make_due_when_it_had_been_is_taken_again_too() -> Result<()> {
+    let acme = staffed().await?;
+    let hours = json!({"days": ["mon", "tue"], "from": "09:00", "to": "17:00"});
+    acme.operator
+        .execute("select rotator.set_delivery_window($1)", &[&hours])
+        .await?;
+    let with =
+        "owner_id => 'olga', secondary_owner_id => 'sam', expiry_date => '2031-02-04 12:00 UTC'";
+    let id = acme.register("stripe", with).await?;
+    acme.operator
+        .execute(
+            "select rotator.add_notification_policy(3, secret_id => $1)",
+            &[&id],
+        )
+        .await?;
+    // Saturday; the four hours end on Monday at 13:00, with or without some of the Sunday.
+    acme.tick_at("'2031-02-01 12:01 UTC'").await?;
+    acme.tick_at("'2031-02-03 13:01 UTC'").await?;
+    acknowledge(&acme, &id, "").await?;
+    acme.db
+        .admin
+        .batch_execute(
+            "update rotator_internal.alert set acknowledged_at = '2031-02-03 13:30 UTC', acknowledged_until = '2031-02-03 22:00 UTC'",
+        )
+        .await?;
+    acme.tick_at("'2031-02-03 22:01 UTC'").await?;
+    assert_eq!(
+        steps(&acme).await?,
+        json!(["built-in:1 sam suppressed", "built-in:1 sam deferred"])
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_reminder_that_comes_due_with_it_says_it_already() -> Result<()> {
     let acme = staffed().await?;
     let id = theirs(&acme, "stripe", 100, "").await?;

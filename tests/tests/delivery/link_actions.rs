@@ -147,7 +147,7 @@ async fn without_a_choice_nothing_happens() -> Result<()> {
         "action=",
         "note=hello",
         "action=show",
-        "action=snooze",
+        "snooze_until=2031-01-01",
         "action=acknowledge&action=rotated",
         "ACTION=acknowledge",
     ] {
@@ -158,6 +158,112 @@ async fn without_a_choice_nothing_happens() -> Result<()> {
         );
     }
     ensure!(desk.acme.fingerprint().await? == before);
+    Ok(())
+}
+
+/// Until when the secret is snoozed, as the tenant reads it, and why.
+async fn snoozed(acme: &Acme, secret: Uuid) -> Result<(Option<String>, Option<String>)> {
+    let sql = "select to_char(s.snoozed_until at time zone 'Europe/Berlin', 'YYYY-MM-DD HH24:MI'),
+                   (select e.changes ->> 'reason' from rotator.audit_log as e
+                    where e.action = 'secret.snoozed' and e.entity_id = s.id::text order by e.id desc limit 1)
+               from rotator.secrets as s where s.id = $1";
+    let row = acme.operator.query_one(sql, &[&secret]).await?;
+    Ok((row.get(0), row.get(1)))
+}
+
+#[tokio::test]
+async fn snoozing_needs_only_the_choice_and_ends_before_it_expires() -> Result<()> {
+    let desk = Desk::of(Acme::in_zone("Europe/Berlin").await?).await?;
+    let register = async |name: &str, days: f64| -> Result<(Uuid, String)> {
+        let with = format!(
+            "owner_id => 'dana', rotation_interval => '90 days',
+             expiry_date => (date_trunc('day', now() at time zone 'Europe/Berlin') + interval '12 hours')
+                 at time zone 'Europe/Berlin' + {days} * interval '1 day'"
+        );
+        let secret = desk.acme.register(name, &with).await?;
+        Ok((secret, desk.link().await?))
+    };
+    let day = async |days: i32| -> Result<String> {
+        let sql = "select to_char((now() at time zone 'Europe/Berlin')::date + $1::integer, 'YYYY-MM-DD')";
+        scalar(&desk.acme.operator, sql, &[&days]).await
+    };
+
+    let (week, link) = register("in a week", 6.0).await?;
+    let (_, page) = get(&link).await?;
+    ensure!(
+        page.contains(&format!("value=\"{}\"", day(3).await?)),
+        "three days: {page}"
+    );
+    let (status, page) = post(&link, "action=snooze").await?;
+    ensure!(
+        status == 200
+            && page.contains("<h1>Snoozed")
+            && page.contains("Nobody is told about in a week until "),
+        "{status} {page}"
+    );
+    let until = format!("{} 08:00", day(3).await?);
+    ensure!(
+        snoozed(&desk.acme, week).await?
+            == (Some(until.clone()), Some("snoozed by link".to_owned()))
+    );
+    let before = desk.acme.fingerprint().await?;
+    let (status, page) = post(&link, "action=snooze").await?;
+    ensure!(
+        status == 200 && page.contains("Already snoozed") && page.contains("by dana"),
+        "{status} {page}"
+    );
+    ensure!(
+        desk.acme.fingerprint().await? == before,
+        "a repeat changes nothing"
+    );
+    let (_, page) = get(&link).await?;
+    ensure!(
+        page.contains("<dt>Snoozed") && page.contains(", by dana"),
+        "{page}"
+    );
+
+    // Another day, and why; what can't be is said, and nothing is changed.
+    for (form, said) in [
+        ("action=snooze&snooze_until=soon", "is not a date"),
+        ("action=snooze&snooze_until=2001-01-01", "in the past"),
+        (
+            "action=snooze&snooze_until=2031-01-01",
+            "past the expiry date",
+        ),
+    ] {
+        let (status, page) = post(&link, form).await?;
+        ensure!(
+            status == 422 && page.contains(said) && page.contains("<form"),
+            "{form}: {status} {page}"
+        );
+    }
+    ensure!(desk.acme.fingerprint().await? == before);
+    let form = format!(
+        "action=snooze&snooze_until={}&note=the+vendor+is+away",
+        day(5).await?
+    );
+    ensure!(post(&link, &form).await?.0 == 200);
+    let until = format!("{} 08:00", day(5).await?);
+    ensure!(
+        snoozed(&desk.acme, week).await? == (Some(until), Some("the vendor is away".to_owned()))
+    );
+
+    // Near its date there is less to choose, and once it is late nothing: only an admin may then.
+    let (soon, link) = register("the day after tomorrow", 2.0).await?;
+    ensure!(post(&link, "action=snooze").await?.0 == 200);
+    ensure!(snoozed(&desk.acme, soon).await?.0 == Some(format!("{} 08:00", day(1).await?)));
+    let (late, link) = register("late", -3.0).await?;
+    let (_, page) = get(&link).await?;
+    ensure!(
+        !page.contains("value=\"snooze\"") && page.contains("value=\"acknowledge\""),
+        "{page}"
+    );
+    let (status, page) = post(&link, "action=snooze").await?;
+    ensure!(
+        status == 422 && page.contains("only an admin can snooze it"),
+        "{status} {page}"
+    );
+    ensure!(snoozed(&desk.acme, late).await?.0.is_none());
     Ok(())
 }
 

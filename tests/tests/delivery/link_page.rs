@@ -84,10 +84,15 @@ async fn it_says_what_when_and_who_and_preselects_nothing() -> Result<()> {
     }
     ensure!(!page.contains("<b>stripe"), "names are text, not markup");
     ensure!(
-        page.matches("type=\"radio\" name=\"action\"").count() == 2,
+        page.matches("type=\"radio\" name=\"action\"").count() == 3,
         "{page}"
     );
-    ensure!(page.contains("value=\"acknowledge\"") && page.contains("value=\"rotated\""));
+    for action in ["acknowledge", "rotated", "snooze"] {
+        ensure!(
+            page.contains(&format!("value=\"{action}\"")),
+            "{action}: {page}"
+        );
+    }
     for preselected in ["checked", "selected", "<script", "next_expiry_date"] {
         ensure!(!page.contains(preselected), "{preselected}: {page}");
     }

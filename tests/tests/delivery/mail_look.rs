@@ -2,9 +2,12 @@
 //! line each whatever a name holds, and the same mail by SMTP and by SendGrid.
 
 use anyhow::{Context, Result, ensure};
+use rotator_tests::scratch::Scratch;
+use rotator_tests::slack::StandIn;
+use rotator_tests::slack_sdk::Sdk;
 use rotator_tests::smtp::{Mail, Server};
 use rotator_tests::vendor::{Answer, Vendor};
-use rotator_tests::{Sidecar, scalar};
+use rotator_tests::{Sidecar, eventually, scalar};
 use uuid::Uuid;
 
 use crate::seed::{Acme, SOON};
@@ -116,6 +119,124 @@ async fn names_that_were_stored_with_line_breaks_add_nothing() -> Result<()> {
     );
     ensure!(head(&mail)?.iter().all(|(name, _)| name != "bcc"));
     ensure!(!mail.html.contains("<script"), "{}", mail.html);
+    Ok(())
+}
+
+/// Markup of every kind, escapes of terminals, marks that turn text around or can't be seen, and far too much of it.
+const HOSTILE: &str = "<!channel> <@U1> *b* _i_ ~s~ `c` &lt;b&gt; <script>alert(1)</script> \" onload=\"x <a href='javascript:x'>x</a>\r\nBcc: eve@evil.example\n.\n\u{1b}[2J\u{202e}gnp\u{2028}z\u{200b}w \u{338}é 🔑 ";
+
+#[tokio::test]
+async fn hostile_texts_arrive_as_text_by_mail_in_slack_and_on_the_console() -> Result<()> {
+    let (acme, server) = (Acme::new().await?, Server::start().await?);
+    let (slack, folder) = (StandIn::start().await?, Scratch::new("hostile")?);
+    let (url, slack_url, outbox) = (server.url(), slack.url(), folder.join("outbox.jsonl"));
+    for (channel, address) in [
+        ("email", "dana@acme.example"),
+        ("slack", "C0DEPLOYS1"),
+        ("console", "desk"),
+    ] {
+        acme.contact(channel, address).await?;
+    }
+    // The database takes it as a purpose; elsewhere it refuses what can't be seen, so there it is put in behind its back.
+    let secret = acme.due("ordinary").await?;
+    let long = HOSTILE.repeat(9_000 / HOSTILE.chars().count());
+    acme.operator
+        .execute(
+            "update rotator.secrets set purpose = $2 where id = $1",
+            &[&secret, &long],
+        )
+        .await?;
+    for (field, text) in [("name", HOSTILE), ("provider_ref", &long)] {
+        let sql = format!(
+            "update rotator_internal.secret as s set {field} = rotator_internal.seal_field(s.tenant_id, 'secret.{field}', s.id, $2)
+             where s.id = $1"
+        );
+        acme.db.admin.execute(&sql, &[&secret, &text]).await?;
+    }
+    let short: String = HOSTILE.chars().take(60).collect();
+    for sql in [
+        "update rotator_internal.tenant set name = $1 where slug = 'acme'",
+        "update rotator_internal.secret set environment = $1, provider_type = 'x'",
+    ] {
+        acme.db.admin.execute(sql, &[&short]).await?;
+    }
+    acme.tick().await?;
+    let settings = [
+        ("ROTATOR_SMTP_URL", url.as_str()),
+        ("ROTATOR_SLACK_URL", &slack_url),
+        ("ROTATOR_SLACK_BOT_TOKEN", "xoxb-test"),
+        (
+            "ROTATOR_SLACK_SIGNING_SECRET",
+            crate::slack_buttons::SIGNING_SECRET,
+        ),
+        ("ROTATOR_CONSOLE_OUTBOX", outbox.to_str().context("a path")?),
+        FROM,
+    ];
+    let sidecar = Sidecar::start(&acme.db, &settings).await?;
+    let is_plain = |text: &str| {
+        !text.contains(|c: char| {
+            c.is_control() || matches!(c, '\u{202e}' | '\u{2028}' | '\u{200b}' | '\u{338}')
+        })
+    };
+
+    let mail = server.received(1, SOON).await?.remove(0);
+    ensure!(mail.recipients == ["dana@acme.example"], "{mail:?}");
+    let head = head(&mail)?;
+    ensure!(
+        head.len() == 13 && head.iter().all(|(name, _)| name != "bcc"),
+        "{head:?}"
+    );
+    let subject = &mail.headers["subject"];
+    ensure!(
+        subject.starts_with("<!channel> <@U1> *b* ") && subject.ends_with("… expires in 5 days"),
+        "{subject}"
+    );
+    for text in [&mail.text, &mail.html] {
+        ensure!(text.lines().all(is_plain), "{text:?}");
+        ensure!(
+            text.contains('🔑') && text.contains("…"),
+            "cut, and whole characters: {text}"
+        );
+    }
+    ensure!(mail.text.lines().count() < 16, "{}", mail.text);
+    let mut rest = mail.html.as_str();
+    for tag in ["<script", "<a href='", "<!channel", "onload=\""] {
+        ensure!(!rest.contains(tag), "{tag}: {rest}");
+    }
+    while let Some((_, after)) = rest.split_once("href=\"") {
+        ensure!(after.starts_with(&sidecar.url("/a/")), "{after}");
+        rest = after;
+    }
+
+    let posted = slack.received(1, SOON).await?.remove(0);
+    let text = posted.text();
+    for injected in ["<!channel", "<@U1", "<script", "`c`", "~s~", "\u{202e}"] {
+        // Of the text that asks whether it is rotated nothing is read as markup.
+        let in_words = posted.json()?["blocks"][0].to_string();
+        ensure!(
+            !in_words.contains(injected)
+                && (injected.starts_with(['`', '~']) || !text.contains(injected)),
+            "{injected}: {text}"
+        );
+    }
+    Sdk::start()
+        .await?
+        .blocks(&posted.json()?["blocks"])
+        .await?;
+
+    let printed = eventually(SOON, "the console", async || {
+        let printed = std::fs::read_to_string(&outbox).unwrap_or_default();
+        Ok((printed.lines().count() == 1).then_some(printed))
+    })
+    .await?;
+    ensure!(
+        printed
+            .trim_end()
+            .chars()
+            .all(|c| !c.is_control() && c != '\u{202e}'),
+        "{printed:?}"
+    );
+    ensure!(!sidecar.log()?.contains(['\u{202e}', '\u{2028}', '\u{9b}']));
     Ok(())
 }
 

@@ -230,16 +230,24 @@ async fn other_events_and_other_incidents_change_nothing() -> Result<()> {
         event["event"]["data"]["incident_key"] = key.clone();
         ensure!(bench.send(&event).await? == 200, "{key}");
     }
+    let mut event = bench.event("incident.acknowledged");
+    event["event"]["data"]["incident_key"] = json!("rotator.\0");
+    let null = event.to_string();
     for body in [
         "",
         "[]",
         "{}",
         "{\"event\": {}}",
         "{\"event\": {\"event_type\": 1}}",
+        &null,
     ] {
         let status = bench.send_signed(body, &signature(SECRET, body)).await?;
         ensure!(status == 400, "{body}: {status}");
     }
+    // A time as nobody writes it, but read all the same.
+    event["event"]["data"]["incident_key"] = json!("somebody else's");
+    event["event"]["occurred_at"] = json!("2026-11-23T01:00:00+01:00[Europe/Berlin]");
+    ensure!(bench.send(&event).await? == 200);
     let huge = "x".repeat(600 * 1024);
     ensure!(bench.send_signed(&huge, &signature(SECRET, &huge)).await? == 413);
     ensure!(bench.acme.fingerprint().await? == before);
@@ -249,26 +257,27 @@ async fn other_events_and_other_incidents_change_nothing() -> Result<()> {
 #[tokio::test]
 async fn an_old_event_does_not_acknowledge_what_was_opened_again() -> Result<()> {
     let bench = Bench::new().await?;
+    let (operator, admin) = (&bench.acme.operator, &bench.acme.db.admin);
+    let state = async || -> Result<String> {
+        let sql = "select state from rotator.alerts where secret_id = $1";
+        scalar(operator, sql, &[&bench.secret]).await
+    };
     let mut event = bench.event("incident.acknowledged");
+    // Of an alert of this cycle that a moved date has ended since, and another one opened anew.
     event["event"]["occurred_at"] = json!("2026-01-01T00:00:00Z");
     ensure!(bench.send(&event).await? == 200);
-    ensure!(bench.acknowledged_by().await?.is_some());
-    // As when the acknowledgement has run out.
-    bench
-        .acme
-        .db
-        .admin
-        .batch_execute(
-            "update rotator_internal.alert set state = 'open', acknowledged_until = null",
-        )
-        .await?;
-    let state = "select state from rotator.alerts where secret_id = $1";
+    ensure!(state().await? == "open" && bench.acknowledged_by().await?.is_none());
+    let now = "select to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')";
+    event["event"]["occurred_at"] = json!(scalar::<String>(operator, now, &[]).await?);
     ensure!(bench.send(&event).await? == 200);
-    ensure!(scalar::<String>(&bench.acme.operator, state, &[&bench.secret]).await? == "open");
+    ensure!(state().await? == "acknowledged");
+    // As when the acknowledgement has run out.
+    let open = "update rotator_internal.alert set state = 'open', acknowledged_until = null";
+    admin.batch_execute(open).await?;
+    ensure!(bench.send(&event).await? == 200);
+    ensure!(state().await? == "open");
     event["event"]["occurred_at"] = json!("2099-01-01T00:00:00Z");
     ensure!(bench.send(&event).await? == 200);
-    ensure!(
-        scalar::<String>(&bench.acme.operator, state, &[&bench.secret]).await? == "acknowledged"
-    );
+    ensure!(state().await? == "acknowledged");
     Ok(())
 }

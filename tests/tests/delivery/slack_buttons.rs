@@ -204,7 +204,7 @@ async fn rotated_asks_first_and_without_an_interval_for_the_new_date() -> Result
     ensure!(
         confirm(&bench.message, 1)["text"]["text"]
             .as_str()
-            .is_some_and(|text| text.contains("<live>"))
+            .is_some_and(|text| text.contains("‹live›"))
     );
     bench.sdk.blocks(&bench.message["blocks"]).await?;
     ensure!(

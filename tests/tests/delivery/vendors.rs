@@ -1,5 +1,6 @@
 //! Whatever a vendor answers, or fails to: one table for all channels that speak HTTP, in one sidecar at once. What each
-//! answer means for one attempt is here; what follows (waits, the last attempt) is `outcome` in `behaviour/`.
+//! answer means for one attempt is here; what follows (waits, the last attempt) is `outcome` in `behaviour/`. What is no
+//! HTTP any more, and connections that break: `vendors_wire`; mail servers: the sidecar's `delivery/email_tests.rs`.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,18 +15,18 @@ use crate::seed::{Acme, SOON};
 use crate::webhook::settings;
 
 /// Three vendors that answer by case, and a sidecar that takes them for the real ones.
-struct Vendors {
-    acme: Acme,
+pub struct Vendors {
+    pub acme: Acme,
     pagerduty: Vendor,
     hooks: Vendor,
-    slack: StandIn,
-    sidecar: Sidecar,
+    pub slack: StandIn,
+    pub sidecar: Sidecar,
 }
 
 const CHANNELS: [&str; 3] = ["pagerduty", "webhook", "slack"];
 
 impl Vendors {
-    async fn new() -> Result<Self> {
+    pub async fn new() -> Result<Self> {
         let acme = Acme::new().await?;
         let (pagerduty, slack) = (pagerduty().await?, StandIn::start().await?);
         let hooks = Vendor::start_with_tls(Answer::status(204)).await?;
@@ -51,7 +52,7 @@ impl Vendors {
     }
 
     /// From now on this case's recipient is answered like this, on each channel.
-    async fn case(&self, name: &str, answer: &Answer) -> Result<()> {
+    pub async fn case(&self, name: &str, answer: &Answer) -> Result<()> {
         let letters: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
         let key = format!("{letters:x>32}");
         self.pagerduty.answer_when(&key, answer.clone());
@@ -69,29 +70,11 @@ impl Vendors {
         Ok(())
     }
 
-    /// Outcome and error of the first attempt of a case on a channel.
     async fn first(&self, name: &str, channel: &str, limit: Duration) -> Result<(String, String)> {
-        let sql = "select d.outcome, coalesce(d.error, '')
-            from rotator_internal.delivery_attempt as d
-            join rotator_internal.notification as n on n.tenant_id = d.tenant_id and n.id = d.notification_id
-            where n.addressee = $1 and n.channel = $2::text and d.attempt = 1 and d.finished_at is not null";
-        eventually(
-            limit,
-            &format!("an outcome of {name} by {channel}"),
-            async || {
-                let row = self
-                    .acme
-                    .db
-                    .admin
-                    .query_opt(sql, &[&name, &channel])
-                    .await?;
-                Ok(row.map(|row| (row.get(0), row.get(1))))
-            },
-        )
-        .await
+        first_attempt(&self.acme, name, channel, limit).await
     }
 
-    async fn expect(&self, name: &str, outcomes: [&str; 3], limit: Duration) -> Result<()> {
+    pub async fn expect(&self, name: &str, outcomes: [&str; 3], limit: Duration) -> Result<()> {
         for (channel, expected) in CHANNELS.into_iter().zip(outcomes) {
             let (outcome, error) = self.first(name, channel, limit).await?;
             ensure!(
@@ -118,7 +101,7 @@ impl Vendors {
     }
 
     /// `VmHWM`, in megabytes.
-    fn peak_memory(&self) -> Result<f64> {
+    pub fn peak_memory(&self) -> Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.sidecar.process()?))?;
         let line = status
             .lines()
@@ -127,6 +110,25 @@ impl Vendors {
         let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kilobytes / 1024.0)
     }
+}
+
+/// Outcome and error of the first attempt to tell somebody on a channel.
+pub async fn first_attempt(
+    acme: &Acme,
+    owner: &str,
+    channel: &str,
+    limit: Duration,
+) -> Result<(String, String)> {
+    let sql = "select d.outcome, coalesce(d.error, '')
+        from rotator_internal.delivery_attempt as d
+        join rotator_internal.notification as n on n.tenant_id = d.tenant_id and n.id = d.notification_id
+        where n.addressee = $1 and n.channel = $2::text and d.attempt = 1 and d.finished_at is not null";
+    let what = format!("an outcome of {owner} by {channel}");
+    eventually(limit, &what, async || {
+        let row = acme.db.admin.query_opt(sql, &[&owner, &channel]).await?;
+        Ok(row.map(|row| (row.get(0), row.get(1))))
+    })
+    .await
 }
 
 #[tokio::test]

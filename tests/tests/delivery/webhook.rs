@@ -142,27 +142,28 @@ async fn what_is_not_public_is_not_reached() -> Result<()> {
         .next()
         .unwrap_or_default()
         .to_owned();
-    for (host, state, error) in [
-        (
-            "127.0.0.1",
-            "dead",
-            "the webhook's address is not public; ROTATOR_EGRESS_ALLOW can permit private networks",
-        ),
-        (
-            "0x7f.1",
-            "dead",
-            "the webhook's address is not public; ROTATOR_EGRESS_ALLOW can permit private networks",
-        ),
-        (
-            "localhost",
-            "retry",
-            "the host has no address that may be connected to; ROTATOR_EGRESS_ALLOW can permit private networks",
-        ),
-    ] {
+    let literal =
+        "the webhook's address is not public; ROTATOR_EGRESS_ALLOW can permit private networks";
+    let resolved = "the host has no address that may be connected to; ROTATOR_EGRESS_ALLOW can permit private networks";
+    let hosts = [
+        ("127.0.0.1", "dead", literal),
+        ("127.0.0.1.", "dead", literal),
+        ("169.254.169.254", "dead", literal),
+        ("[::1]", "dead", literal),
+        ("[::ffff:127.0.0.1]", "dead", literal),
+        ("[::ffff:7f00:1]", "dead", literal),
+        ("[::127.0.0.1]", "dead", literal),
+        ("[64:ff9b::7f00:1]", "dead", literal),
+        ("localhost", "retry", resolved),
+    ];
+    let mut secrets = Vec::new();
+    for (host, ..) in hosts {
         acme.contact_of(host, "webhook", &format!("https://{host}:{port}/"))
             .await?;
-        let secret = acme.due_for(host, host).await?;
-        acme.tick().await?;
+        secrets.push(acme.due_for(host, host).await?);
+    }
+    acme.tick().await?;
+    for ((host, state, error), secret) in hosts.into_iter().zip(secrets) {
         let failed = acme.becomes(secret, state).await?;
         assert_eq!(failed.last_error.as_deref(), Some(error), "{host}");
     }

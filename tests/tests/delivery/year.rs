@@ -5,6 +5,7 @@
 //! somebody has it in hand, nothing lost. A run prints its seed; `ROTATOR_SEED` gives it again.
 
 mod acts;
+mod changes;
 mod courier;
 mod doings;
 mod draw;
@@ -28,12 +29,14 @@ use self::life::Year;
 use self::weather::Weather;
 use self::zone::Instant;
 
-const SNOOZE: bool = true;
-const WINDOW: bool = true;
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn through_a_year_everything_is_said_once_or_explained() -> Result<()> {
-    let mut chance = Chance::for_test("year");
+    let count = scaled(2000);
+    let mut chance = if count < 2000 {
+        Chance::steady("year", 11)
+    } else {
+        Chance::for_test("year")
+    };
     let options = Options {
         clock: true,
         settings: vec!["autovacuum_naptime = 1min".to_owned()],
@@ -41,11 +44,12 @@ async fn through_a_year_everything_is_said_once_or_explained() -> Result<()> {
     };
     let cluster = Arc::new(Cluster::start(options).await?);
     let start: Instant = "2027-01-04T00:00:00Z".parse()?;
-    let end = start + SignedDuration::from_hours(24 * 365);
+    // In short a third of it, with longer steps.
+    let (days, pace) = if count < 2000 { (120, 6) } else { (365, 1) };
+    let end = start + SignedDuration::from_hours(24 * days);
     let offset = start.duration_since(Instant::now());
     cluster.move_clock(&format!("{:+.6}", offset.as_secs_f64()))?;
     let db = TestDb::in_cluster(cluster).await?;
-    let count = scaled(2000);
     let people = (count / 32).max(6);
     let (hands, model) = Draw {
         chance: &mut chance,
@@ -58,7 +62,7 @@ async fn through_a_year_everything_is_said_once_or_explained() -> Result<()> {
     let now = hands.now().await?;
     let mut year = Year::new(hands, model, chance, weather, now);
     year.people = people;
-    year.pace = SignedDuration::from_hours(if count < 2000 { 3 } else { 1 });
+    year.pace = SignedDuration::from_hours(pace);
     year.plan_the_rest(end);
     year.live_until(end)
         .await
@@ -83,6 +87,9 @@ async fn through_a_year_everything_is_said_once_or_explained() -> Result<()> {
         done.reopened,
         done.escalations,
         done.digests,
+        done.handed_over,
+        done.explained,
+        done.fallbacks,
     ] {
         ensure!(
             count > 0,

@@ -1,5 +1,6 @@
-//! README's examples, run in order against what `make demo` sets up: tenant globex with the sample calendar, its people,
-//! a tick, and a sidecar that delivered to its console. The guide's, run on a server that has nothing yet.
+//! README's examples, and then those of the guide to alerts, run in order against what `make demo` sets up: tenant globex
+//! with the sample calendar, its people, a tick, and a sidecar that delivered to its console. Those of getting started, run
+//! on a server that has nothing yet.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::markdown::{Block, page};
 const PEOPLE: [&str; 6] = ["priya", "tom", "mei", "alex", "ines", "noor"];
 
 #[tokio::test]
-async fn readme_examples_work_as_written() -> Result<()> {
+async fn examples_work_in_the_demo_as_written() -> Result<()> {
     // Its own: the PostgREST guide changes the server's settings and makes roles of fixed names.
     let cluster = Cluster::start(Options::default()).await?;
     let db = TestDb::in_cluster(Arc::new(cluster)).await?;
@@ -31,16 +32,19 @@ async fn readme_examples_work_as_written() -> Result<()> {
     example.claims = claims(&postgrest_guide)?;
     // What the guide tells a superuser to do comes first: README's requests need it.
     example.follow_all(&postgrest_guide).await?;
-    let ran = example.follow_all(&readme).await?;
-    ensure!(ran >= 12, "only {ran} blocks have a marker");
-    let forgotten = readme
-        .iter()
-        .find(|block| ["sql", "http"].contains(&block.language.as_str()) && block.marker.is_none());
-    ensure!(
-        forgotten.is_none(),
-        "README has a block that nothing runs, at line {}",
-        forgotten.map_or(0, |block| block.line)
-    );
+    let alerts = page("docs/alerts.md")?.blocks();
+    for (name, blocks, least) in [("README.md", readme, 14), ("docs/alerts.md", alerts, 20)] {
+        let ran = example.follow_all(&blocks).await.context(name)?;
+        ensure!(ran >= least, "only {ran} blocks of {name} have a marker");
+        let forgotten = blocks.iter().find(|block| {
+            ["sql", "http"].contains(&block.language.as_str()) && block.marker.is_none()
+        });
+        ensure!(
+            forgotten.is_none(),
+            "{name} has a block that nothing runs, at line {}",
+            forgotten.map_or(0, |block| block.line)
+        );
+    }
     Ok(())
 }
 
@@ -108,7 +112,7 @@ async fn seed(db: &TestDb) -> Result<()> {
             )
             .await?;
         db.admin
-            .execute("select rotator.set_contact($1, 'console', $1)", &[&subject])
+            .execute("select rotator.set_contact($1, 'console', initcap(split_part($1, '@', 1)) || ', Globex')", &[&subject])
             .await?;
     }
     let calendar = output(

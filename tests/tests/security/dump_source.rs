@@ -108,7 +108,7 @@ pub async fn source(options: Options) -> Result<TestDb> {
         .batch_execute(
             "select rotator.use_tenant('echo');
              select rotator.mark_rotated(s.id) from rotator.secrets as s
-             where s.id in (select n.secret_id from rotator.notifications as n where n.state = 'queued' and n.kind = 'reminder' limit 2)",
+             where s.id in (select n.secret_id from rotator.notifications as n where n.state in ('queued', 'retry') and n.kind = 'reminder' limit 2)",
         )
         .await?;
     db.admin.batch_execute("discard all").await?;

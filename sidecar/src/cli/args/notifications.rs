@@ -10,6 +10,9 @@ pub enum NotificationsCommand {
     /// Send a test to one recipient: the message a reminder would be
     #[command(after_help = help::TEST_NOTIFICATION)]
     Test(TestNotification),
+    /// List what nobody could be told, by any contact
+    #[command(after_help = help::UNDELIVERABLE)]
+    Undeliverable(Output),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,5 +1,5 @@
-//! `rotator secrets ack` and `rotator secrets rotated`: the two answers to a reminder. The first takes it on
-//! (`rotator.acknowledge`), the second closes the loop (`rotator.mark_rotated`) and says when it is due again.
+//! `rotator secrets ack`, `snooze` and `rotated`: the answers to a reminder. The first takes it on (`rotator.acknowledge`),
+//! the second puts it off (`rotator.snooze`), the third closes the loop (`rotator.mark_rotated`) and says when it is due again.
 //!
 //! What an answer may be given to, and by whom, is decided in the database. Which secret is meant: `lookup.rs`.
 
@@ -7,18 +7,22 @@ use serde_json::Value;
 
 use super::lookup::find;
 use crate::cli::Place;
-use crate::cli::args::{Ack, Rotated};
-use crate::cli::output::{Column, print_one};
+use crate::cli::args::{Ack, Rotated, Snooze};
+use crate::cli::output::{Column, minute, print_one};
 use crate::cli::session::{Session, only};
 use crate::failure::{Exit, Failure};
 use crate::import::Item;
 use crate::import::text::printable;
 
 const ACKNOWLEDGED: [Column; 2] = [Column::hidden("id"), Column::hidden("acknowledged")];
+const SNOOZED: [Column; 2] = [Column::hidden("id"), Column::hidden("snoozed_until")];
 const ROTATED: [Column; 2] = [Column::hidden("id"), Column::hidden("next_expiry_date")];
 
 const ACKNOWLEDGE: &str =
     "select rotator.acknowledge(secret_id => $1::uuid, note => $2, until => $3::timestamptz)::text";
+
+const SNOOZE: &str = "select rotator.snooze(
+    secret_id => $1::uuid, until => $2::timestamptz, reason => $3)::text, to_jsonb($2::timestamptz)";
 
 /// Without --at the database's own clock is taken.
 const MARK: &str = "select to_jsonb(rotator.mark_rotated(
@@ -40,6 +44,29 @@ pub async fn ack(place: &Place, args: Ack) -> Result<Exit, Failure> {
     ]);
     let text = format!("acknowledged: {}", printable(&secret.name));
     print_one(args.output.format, &text, &ACKNOWLEDGED, &row)?;
+    Ok(Exit::Ok)
+}
+
+pub async fn snooze(place: &Place, args: Snooze) -> Result<Exit, Failure> {
+    let mut session = Session::open_in_tenant(place).await?;
+    let secret = find(&mut session, &args.secret).await?;
+    let parameters = [
+        Some(secret.id.as_str()),
+        Some(args.until.as_str()),
+        Some(args.reason.as_str()),
+    ];
+    let rows = session.call(SNOOZE, &parameters).await?;
+    let until: Value = only(&rows, 1)?;
+    let text = format!(
+        "snoozed until {}: {}",
+        minute(until.as_str().unwrap_or_default()),
+        printable(&secret.name)
+    );
+    let row = Item::from_iter([
+        ("id".to_owned(), Value::String(secret.id)),
+        ("snoozed_until".to_owned(), until),
+    ]);
+    print_one(args.output.format, &text, &SNOOZED, &row)?;
     Ok(Exit::Ok)
 }
 

@@ -2,7 +2,7 @@
 //! no link: somebody has to find out the new address, and sets it in SQL. Who is told, and when: `sql/api/contact_gone.sql`.
 
 use super::facts::ContactGone;
-use super::words::NAME_IN_SUBJECT;
+use super::words::{NAME_IN_SUBJECT, person};
 use super::{Kind, Message, one_line, shorten};
 
 /// Owners that are named; of more only how many.
@@ -10,13 +10,13 @@ const NAMED: usize = 5;
 
 /// One message about one address.
 pub fn render(facts: &ContactGone) -> Message {
-    let tenant = one_line(&facts.tenant.name);
+    let tenant = person(&facts.tenant.name);
     let channel = shorten(&one_line(&facts.contact.channel), 20);
     let hint = facts
         .contact
         .hint
         .as_deref()
-        .map(one_line)
+        .map(person)
         .unwrap_or_default();
     let owner = facts.contact.owners.first().map_or("", String::as_str);
     let owner = shorten(&one_line(owner), NAME_IN_SUBJECT);
@@ -46,6 +46,7 @@ pub fn render(facts: &ContactGone) -> Message {
             owner.replace('\'', "''")
         ),
         who: tenant,
+        why: None,
         link: None,
         priority: None,
         urgent: false,

@@ -22,12 +22,26 @@ pub struct Facts {
     pub interval_text: Option<String>,
     #[serde(default)]
     pub acknowledged: Option<Acknowledged>,
+    /// Who had it last, of what is open again.
+    #[serde(default)]
+    pub acknowledged_last: Option<String>,
     /// Nobody is told for a while.
     #[serde(default)]
     pub snoozed: Option<Snoozed>,
     /// Of a resolve, where the database says it: what ended the cycle.
     #[serde(default)]
     pub ended: Option<Ended>,
+    /// What asked for it, like `lead:14` or `escalation:payments:2`.
+    #[serde(default)]
+    pub rule: Option<String>,
+    #[serde(default)]
+    pub lead_time_days: Option<i64>,
+    /// Whom it is for.
+    #[serde(default)]
+    pub addressee: Option<String>,
+    /// Another message could not be delivered.
+    #[serde(default)]
+    pub is_fallback: bool,
     /// Of a test: who asked for it.
     #[serde(default)]
     pub requested_by: Option<String>,
@@ -42,6 +56,12 @@ pub struct Summary {
     pub rule: Gathering,
     pub tenant: Tenant,
     pub counts: Counts,
+    pub items: Vec<Entry>,
+}
+
+/// What a summary that somebody acted by says of each of them now.
+#[derive(Deserialize)]
+pub struct Turns {
     pub items: Vec<Entry>,
 }
 
@@ -67,11 +87,20 @@ pub struct Entry {
     /// `reminder` or `escalation`.
     #[serde(default)]
     pub kind: Option<String>,
+    #[serde(default)]
+    pub notification_id: Option<String>,
     pub secret: Secret,
     pub expiry_local: String,
     pub days_until_expiry: i64,
     #[serde(default)]
     pub overdue: Option<bool>,
+    /// What became of it since, as with one secret.
+    #[serde(default)]
+    pub acknowledged: Option<Acknowledged>,
+    #[serde(default)]
+    pub snoozed: Option<Snoozed>,
+    #[serde(default)]
+    pub ended: Option<Ended>,
     #[serde(default)]
     pub link_token: Option<String>,
 }

@@ -2,7 +2,7 @@
 //! no link: what has to be done is done by command or in SQL, and the database says how (`sql/api/key_alert.sql`).
 
 use super::facts::{KeyRotation, Rotation, RotationState};
-use super::words::NAME_IN_SUBJECT;
+use super::words::person;
 use super::{Kind, Message, one_line, shorten};
 
 /// Longest error and longest advice: what names columns and rows must not push aside what to do about them.
@@ -10,8 +10,7 @@ const TEXT_LIMIT: usize = 600;
 
 /// One message about one rotation.
 pub fn render(facts: &KeyRotation) -> Message {
-    let tenant = one_line(&facts.tenant.name);
-    let name = shorten(&tenant, NAME_IN_SUBJECT);
+    let tenant = person(&facts.tenant.name);
     let advice = facts.fix.as_deref().map_or("", str::trim);
     let todo = if advice.is_empty() {
         "See how it stands: rotator keys status --rotations".to_owned()
@@ -20,11 +19,12 @@ pub fn render(facts: &KeyRotation) -> Message {
     };
     Message {
         kind: Kind::KeyRotation,
-        subject: format!("Key rotation of {name} {}", became(facts)),
+        subject: format!("Key rotation of {tenant} {}", became(facts)),
         what: what(facts),
         when: when(facts),
         todo,
         who: who(facts, tenant),
+        why: None,
         link: None,
         priority: None,
         urgent: facts.state == RotationState::Failed,

@@ -1,14 +1,15 @@
 //! The sentences about many secrets at once: what an import brought that is late already, in one message instead of a
 //! storm, and what came due together for one recipient. The most urgent ones are listed with a link each.
 
-use super::facts::{Counts, Entry, Gathering, Summary};
-use super::words::{NAME_IN_SUBJECT, countdown, name_of, title};
-use super::{Item, Kind, Message, MessageError, Pages, one_line, shorten};
+use super::facts::{Counts, Entry, Gathering, Summary, Turns};
+use super::words::{NAME_IN_SUBJECT, by, countdown, ended, name_of, named, person, title};
+use super::{Item, Kind, Message, MessageError, Pages, Turn, one_line, shorten};
 
 /// More than these are not listed, whatever the database sends: a message is no report.
 const ITEM_LIMIT: usize = 20;
-/// Longest text about one secret in the list.
+/// Longest text about one secret in the list; what became of it comes before the cut.
 const TITLE_LIMIT: usize = 120;
+const WHEN_LIMIT: usize = 160;
 /// Longest name of an owner in the list.
 const OWNER_LIMIT: usize = 60;
 const UNREADABLE: &str = "(its name can't be decrypted)";
@@ -28,7 +29,7 @@ pub fn render(summary: &Summary, pages: &Pages) -> Result<Message, MessageError>
         .items
         .iter()
         .take(ITEM_LIMIT)
-        .map(|entry| item(entry, only_owner(summary).is_none(), pages))
+        .map(|entry| item(entry, only_owner(&summary.items).is_none(), pages))
         .collect();
     let hidden = counts.total.saturating_sub(items.len() as u64);
     let (when, todo) = match items.first() {
@@ -56,6 +57,7 @@ pub fn render(summary: &Summary, pages: &Pages) -> Result<Message, MessageError>
         when,
         todo: todo.to_owned(),
         who: who(summary),
+        why: None,
         link: None,
         priority: None,
         urgent: counts.overdue > 0,
@@ -66,6 +68,16 @@ pub fn render(summary: &Summary, pages: &Pages) -> Result<Message, MessageError>
         rest: rest(counts, hidden),
         thread: format!("summary.{}", one_line(&summary.notification_id)),
     })
+}
+
+/// What became of what one listed.
+pub fn turns(turns: &Turns, pages: &Pages) -> Vec<Item> {
+    let owners_differ = only_owner(&turns.items).is_none();
+    turns
+        .items
+        .iter()
+        .map(|entry| item(entry, owners_differ, pages))
+        .collect()
 }
 
 fn what(summary: &Summary) -> String {
@@ -144,21 +156,43 @@ fn item(entry: &Entry, owners_differ: bool, pages: &Pages) -> Item {
     let local = one_line(&entry.expiry_local);
     let day = local.split(',').next().unwrap_or_default();
     let day = day.split_once(' ').map_or(day, |(_weekday, date)| date);
-    let mut when = format!("{}, {day}", countdown(entry.days_until_expiry, overdue));
+    let countdown = countdown(entry.days_until_expiry, overdue);
+    let (turn, mut when) = match (&entry.ended, &entry.acknowledged, &entry.snoozed) {
+        (Some(how), ..) => (
+            Turn::Ended,
+            format!("{} · {countdown}, {day}", ended(Some(how))),
+        ),
+        (None, Some(taken), _) => (
+            Turn::Acknowledged,
+            format!("acknowledged{} · {countdown}, {day}", by(Some(taken))),
+        ),
+        (None, None, Some(snoozed)) => {
+            let until = one_line(&snoozed.until);
+            let by = named(snoozed.by.as_deref());
+            (
+                Turn::Snoozed,
+                format!("snoozed until {until}{by} · {countdown}, {day}"),
+            )
+        }
+        (None, None, None) => (Turn::Open, format!("{countdown}, {day}")),
+    };
     if let Some(owner) = entry.secret.owner_id.as_deref().filter(|_| owners_differ) {
         when.push_str(&format!(
             " · owner {}",
             shorten(&one_line(owner), OWNER_LIMIT)
         ));
     }
-    if is_escalation(entry) {
+    if is_escalation(entry) && turn == Turn::Open {
         when.push_str(" · nobody has taken it on");
     }
     Item {
+        id: entry.notification_id.as_deref().map(one_line),
         what: shorten(&title(&name, &entry.secret), TITLE_LIMIT),
-        when,
-        overdue,
+        when: shorten(&when, WHEN_LIMIT),
+        overdue: overdue && turn != Turn::Ended,
+        turn,
         link: entry.link_token.as_deref().map(|token| pages.of(token)),
+        name,
     }
 }
 
@@ -185,19 +219,18 @@ fn rest(counts: &Counts, hidden: u64) -> Option<String> {
 }
 
 fn who(summary: &Summary) -> String {
-    let tenant = one_line(&summary.tenant.name);
-    match only_owner(summary) {
+    let tenant = person(&summary.tenant.name);
+    match only_owner(&summary.items) {
         Some(owner) => format!("Owner {owner} · {tenant}"),
         None => tenant,
     }
 }
 
 /// Whose they all are, if they are one person's.
-fn only_owner(summary: &Summary) -> Option<String> {
-    let owner = |entry: &Entry| entry.secret.owner_id.as_deref().map(one_line);
-    let first = summary.items.first().and_then(owner)?;
-    summary
-        .items
+fn only_owner(items: &[Entry]) -> Option<String> {
+    let owner = |entry: &Entry| entry.secret.owner_id.as_deref().map(person);
+    let first = items.first().and_then(owner)?;
+    items
         .iter()
         .all(|entry| owner(entry).as_ref() == Some(&first))
         .then_some(first)

@@ -40,6 +40,7 @@ pub fn summary_facts(total: u64, overdue: u64) -> Value {
         .map(|i| {
             let days = if i < overdue { i as i64 - 400 } else { i as i64 - overdue as i64 + 1 };
             json!({
+                "notification_id": format!("n{i}"), "has_interval": true, "expiry_date": "2026-12-06T08:00:00Z",
                 "secret": {"id": format!("s{i}"), "name": format!("key-{i}"), "provider_type": "stripe",
                            "environment": "production", "priority": "P2", "owner_id": "alice"},
                 "expiry_local": "Fri 17 Oct 2025, 09:00 (Europe/Berlin)", "days_until_expiry": days, "cycle": 1,
@@ -257,7 +258,10 @@ fn what_is_not_understood_is_an_error_and_not_a_guess() {
 #[test]
 fn an_escalation_says_why_somebody_else_is_told() {
     let message = render(&facts_of("escalation", "k", 3));
-    assert_eq!(message.subject, "k expires in 3 days");
+    assert_eq!(
+        message.subject,
+        "k expires in 3 days, and nobody has taken it on"
+    );
     assert_eq!(
         message.todo,
         "Nobody has taken it on. Rotate it before then, then confirm it with the link. Not yours to rotate? Make sure that somebody does."
@@ -268,6 +272,48 @@ fn an_escalation_says_why_somebody_else_is_told() {
             .todo
             .starts_with("Nobody has taken it on. Rotate it now, ")
     );
+}
+
+#[test]
+fn it_says_why_it_comes_now_and_to_whom() {
+    let why = |facts: &Value| render(facts).why.unwrap_or_default();
+    for (lead, reason) in [
+        (14, "This is the reminder for 14 days before it expires."),
+        (1, "This is the reminder for 1 day before it expires."),
+        (0, "This is the reminder for the day it expires."),
+        (-7, "This is the reminder for 7 days after it expires."),
+    ] {
+        let mut facts = facts("k", 3);
+        facts["lead_time_days"] = json!(lead);
+        facts["addressee"] = json!("alice");
+        assert_eq!(why(&facts), reason);
+    }
+    let mut stood_in = facts("k", 3);
+    stood_in["addressee"] = json!("sam");
+    assert!(why(&stood_in).ends_with("expires. sam is told because alice has no contact."));
+    stood_in["is_fallback"] = json!(true);
+    assert!(why(&stood_in).ends_with(
+        "expires. It comes this way because another message about it could not be delivered."
+    ));
+
+    let mut reopened = facts("k", 3);
+    (reopened["rule"], reopened["lead_time_days"]) = (json!("reopened"), json!(null));
+    assert_eq!(
+        render(&reopened).subject,
+        "k expires in 3 days and is still not rotated"
+    );
+    assert_eq!(why(&reopened), "Somebody had acknowledged it until now.");
+    reopened["acknowledged_last"] = json!("sam");
+    assert_eq!(why(&reopened), "sam had acknowledged it until now.");
+
+    let mut step = facts_of("escalation", "k", 3);
+    (step["rule"], step["addressee"]) = (json!("escalation:built-in:1"), json!("sam"));
+    assert_eq!(why(&step), "sam is told: step 1 of the built-in ladder.");
+    step["rule"] = json!("escalation:pay:ments:12");
+    assert_eq!(why(&step), "sam is told: step 12 of the ladder pay:ments.");
+    for kind in ["acknowledge", "resolve", "test"] {
+        assert_eq!(render(&facts_of(kind, "k", 3)).why, None);
+    }
 }
 
 #[test]

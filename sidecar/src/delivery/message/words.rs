@@ -5,7 +5,13 @@ use super::{Kind, Message, MessageError, one_line, shorten};
 
 /// Longest name that goes into a subject line; the full name follows below it.
 pub const NAME_IN_SUBJECT: usize = 80;
+/// Of people, tenants and the like; longer ones are no names.
+pub const PERSON_LIMIT: usize = 80;
+/// The database takes 256.
+const NAME_LIMIT: usize = 300;
+const KIND_LIMIT: usize = 60;
 const PURPOSE_LIMIT: usize = 300;
+const REOPENED: &str = "reopened";
 
 /// One message about one secret.
 pub fn render(kind: Kind, facts: &Facts, link: Option<String>) -> Result<Message, MessageError> {
@@ -17,6 +23,18 @@ pub fn render(kind: Kind, facts: &Facts, link: Option<String>) -> Result<Message
         Kind::Test => format!("[Test] {short} {}", countdown(days, overdue)),
         Kind::Acknowledge => format!("{short} is acknowledged{}", by(facts.acknowledged.as_ref())),
         Kind::Resolve => format!("{short} {}", ended(facts.ended.as_ref())),
+        Kind::Escalation if facts.acknowledged.is_none() => {
+            format!(
+                "{short} {}, and nobody has taken it on",
+                countdown(days, overdue)
+            )
+        }
+        Kind::Reminder if is_reopened(facts) => {
+            format!(
+                "{short} {} and is still not rotated",
+                countdown(days, overdue)
+            )
+        }
         _ => format!("{short} {}", countdown(days, overdue)),
     };
     let secret_id = facts.secret.id.as_deref().map(one_line);
@@ -31,6 +49,7 @@ pub fn render(kind: Kind, facts: &Facts, link: Option<String>) -> Result<Message
         when: when(kind, facts, overdue),
         todo: todo(kind, facts, overdue),
         who: who(facts),
+        why: why(kind, facts),
         link,
         priority: facts.secret.priority.as_deref().map(one_line),
         urgent: overdue || days <= 0,
@@ -47,8 +66,13 @@ pub fn name_of(secret: &Secret) -> Result<String, MessageError> {
     secret
         .name
         .as_deref()
-        .map(one_line)
+        .map(|name| shorten(&one_line(name), NAME_LIMIT))
         .ok_or(MessageError::Undecipherable)
+}
+
+/// Somebody, as he is called.
+pub fn person(name: &str) -> String {
+    shorten(&one_line(name), PERSON_LIMIT)
 }
 
 /// Days as people count them. What ended earlier today is not "expires today".
@@ -68,7 +92,7 @@ pub fn title(name: &str, secret: &Secret) -> String {
     let kind: Vec<String> = [&secret.provider_type, &secret.environment]
         .into_iter()
         .flatten()
-        .map(|text| one_line(text))
+        .map(|text| shorten(&one_line(text), KIND_LIMIT))
         .collect();
     if kind.is_empty() {
         name.to_owned()
@@ -116,7 +140,7 @@ fn todo(kind: Kind, facts: &Facts, overdue: bool) -> String {
             let asked = facts
                 .requested_by
                 .as_deref()
-                .map(|by| format!(" that {} asked for", one_line(by)))
+                .map(|by| format!(" that {} asked for", person(by)))
                 .unwrap_or_default();
             format!(
                 "This is a test{asked}: nothing needs rotating. Open the link once to see that it works."
@@ -142,12 +166,12 @@ fn todo(kind: Kind, facts: &Facts, overdue: bool) -> String {
     }
 }
 
-fn by(acknowledged: Option<&Acknowledged>) -> String {
+pub fn by(acknowledged: Option<&Acknowledged>) -> String {
     named(acknowledged.and_then(|acknowledged| acknowledged.by.as_deref()))
 }
 
-fn named(who: Option<&str>) -> String {
-    who.map(|by| format!(" by {}", one_line(by)))
+pub fn named(who: Option<&str>) -> String {
+    who.map(|by| format!(" by {}", person(by)))
         .unwrap_or_default()
 }
 
@@ -155,7 +179,7 @@ fn how(facts: &Facts) -> Option<How> {
     facts.ended.as_ref().map(|ended| ended.how)
 }
 
-fn ended(ended: Option<&Ended>) -> String {
+pub fn ended(ended: Option<&Ended>) -> String {
     match ended.map(|ended| ended.how) {
         Some(How::Retired) => "is retired".to_owned(),
         Some(How::Moved) => "is not due any more".to_owned(),
@@ -169,12 +193,76 @@ fn ended(ended: Option<&Ended>) -> String {
 fn who(facts: &Facts) -> String {
     let mut parts = Vec::new();
     if let Some(owner) = &facts.secret.owner_id {
-        parts.push(format!("Owner {}", one_line(owner)));
+        parts.push(format!("Owner {}", person(owner)));
     }
-    parts.extend(facts.secret.priority.as_deref().map(one_line));
+    parts.extend(facts.secret.priority.as_deref().map(person));
     if let Some(interval) = &facts.interval_text {
-        parts.push(format!("every {}", one_line(interval)));
+        parts.push(format!("every {}", person(interval)));
     }
-    parts.push(one_line(&facts.tenant.name));
+    parts.push(person(&facts.tenant.name));
     parts.join(" · ")
+}
+
+fn is_reopened(facts: &Facts) -> bool {
+    facts.rule.as_deref() == Some(REOPENED) && facts.acknowledged.is_none()
+}
+
+/// Why it is sent now, and why to them, where that isn't plain.
+fn why(kind: Kind, facts: &Facts) -> Option<String> {
+    let mut sentences = match kind {
+        Kind::Reminder => reminder_reasons(facts),
+        Kind::Escalation => ladder_reason(facts).into_iter().collect(),
+        _ => return None,
+    };
+    if facts.is_fallback {
+        sentences.push(
+            "It comes this way because another message about it could not be delivered.".to_owned(),
+        );
+    }
+    (!sentences.is_empty()).then(|| sentences.join(" "))
+}
+
+fn reminder_reasons(facts: &Facts) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if is_reopened(facts) {
+        let who = facts.acknowledged_last.as_deref().map(person);
+        reasons.push(format!(
+            "{} had acknowledged it until now.",
+            who.as_deref().unwrap_or("Somebody")
+        ));
+    } else if let Some(lead) = facts.lead_time_days {
+        let distance = match lead.unsigned_abs() {
+            1 => "1 day".to_owned(),
+            days => format!("{days} days"),
+        };
+        reasons.push(match lead {
+            0 => "This is the reminder for the day it expires.".to_owned(),
+            1.. => format!("This is the reminder for {distance} before it expires."),
+            _ => format!("This is the reminder for {distance} after it expires."),
+        });
+    }
+    let owner = facts.secret.owner_id.as_deref();
+    if let (Some(told), Some(owner), false) = (facts.addressee.as_deref(), owner, facts.is_fallback)
+        && told != owner
+    {
+        let (told, owner) = (person(told), person(owner));
+        reasons.push(format!("{told} is told because {owner} has no contact."));
+    }
+    reasons
+}
+
+/// Of `escalation:payments:2`.
+fn ladder_reason(facts: &Facts) -> Option<String> {
+    let (ladder, step) = facts
+        .rule
+        .as_deref()?
+        .strip_prefix("escalation:")?
+        .rsplit_once(':')?;
+    let (ladder, step) = (person(ladder), person(step));
+    let told = facts.addressee.as_deref().map(person);
+    let told = told.map_or_else(String::new, |told| format!("{told} is told: "));
+    Some(match ladder.as_str() {
+        "built-in" => format!("{told}step {step} of the built-in ladder."),
+        ladder => format!("{told}step {step} of the ladder {ladder}."),
+    })
 }

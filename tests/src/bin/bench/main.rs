@@ -9,6 +9,7 @@ mod calendar;
 mod calendar_million;
 mod crypto;
 mod crypto_view;
+mod dead_destinations;
 mod deliveries;
 mod delivery;
 mod guard;
@@ -40,6 +41,7 @@ async fn main() -> Result<ExitCode> {
     calendar::run(&mut record).await?;
     calendar_million::run(&mut record).await?;
     delivery::run(&mut record).await?;
+    dead_destinations::run(&mut record).await?;
     guard::run(&mut record).await?;
     import::run(&mut record).await?;
     lists::run(&mut record).await?;

@@ -106,6 +106,16 @@ impl Model {
         self.plan(index)
     }
 
+    /// A snooze withdrew the last reminder before anybody heard of it: the ladder begins with it when it goes.
+    pub fn unremind(&mut self, index: usize) -> Result<()> {
+        if let Some(alert) = &mut self.secrets[index].alert
+            && alert.taken.iter().all(|taken| *taken == 0)
+        {
+            alert.reminded = None;
+        }
+        self.plan(index)
+    }
+
     pub fn retire(&mut self, index: usize) -> Result<()> {
         let secret = &mut self.secrets[index];
         secret.retired = true;
@@ -126,6 +136,7 @@ impl Model {
             alert.taken.fill(0);
             alert.reminded = None;
             alert.held = SignedDuration::ZERO;
+            alert.ladder_from = now;
             if !due {
                 alert.state = State::Resolved;
                 alert.until = None;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::life::Year;
+use super::people::CHANNELS;
 use super::weather::Fault;
 use super::zone::Instant;
 
@@ -24,7 +25,7 @@ impl Year {
             if claims.is_empty() {
                 break;
             }
-            self.ledger.made(&self.hands, &self.model, begun).await?;
+            self.made_instead(begun).await?;
             self.withdrawn().await?;
             claims.sort_by_key(|claim| {
                 let row = self.ledger.rows.get(&claim.id);
@@ -57,10 +58,46 @@ impl Year {
                 );
             }
             // Of one that failed for good comes another.
-            self.ledger.made(&self.hands, &self.model, begun).await?;
+            self.made_instead(begun).await?;
             self.withdrawn().await?;
             for claim in claims {
                 self.hear(&claim);
+            }
+        }
+        Ok(())
+    }
+
+    /// What died is told the same person by their next contact, in this order, and only then somebody else.
+    async fn made_instead(&mut self, since: Instant) -> Result<()> {
+        const ORDER: [&str; 5] = ["email", "slack", "pagerduty", "webhook", "console"];
+        for id in self.ledger.made(&self.hands, &self.model, since).await? {
+            let row = &self.ledger.rows[&id];
+            let (Some(index), Some(dead)) = (row.secret, row.fallback_of) else {
+                continue;
+            };
+            self.done.fallbacks += 1;
+            let dead = self.ledger.rows.get(&dead).context("what died")?;
+            let tenant = &self.model.tenants[self.model.secrets[index].tenant];
+            let tried: Vec<&str> = self
+                .ledger
+                .about(index)
+                .filter(|kin| {
+                    (kin.cycle, &kin.rule, kin.due) == (row.cycle, &row.rule, row.due)
+                        && kin.id != id
+                        && kin.addressee == dead.addressee
+                })
+                .map(|kin| kin.channel.as_str())
+                .collect();
+            for channel in ORDER {
+                if row.addressee == dead.addressee && row.channel == channel {
+                    break;
+                }
+                let reached = tenant.reached(&dead.addressee, channel_named(channel));
+                ensure!(
+                    reached.is_empty() || tried.contains(&channel),
+                    "not by {channel}, which comes first: {row:?}\n in place of {dead:?}{}",
+                    self.ledger.story(index)
+                );
             }
         }
         Ok(())
@@ -87,13 +124,8 @@ impl Year {
             .rows
             .get(&claim.id)
             .context("a row that nobody made")?;
-        let of_digest = self
-            .ledger
-            .rows
-            .values()
-            .filter(|item| item.merged_into == Some(row.id));
         let mut news: Vec<_> = if row.rule == "digest" {
-            of_digest.collect()
+            self.ledger.items(row.id).collect()
         } else {
             vec![row]
         };
@@ -118,17 +150,13 @@ impl Year {
             let tenant = self.model.secrets[index].tenant;
             let key = self.model.tenants[tenant].contacts.get_key_value(&(
                 row.addressee.clone(),
-                match row.channel.as_str() {
-                    "slack" => "slack",
-                    "email" => "email",
-                    "pagerduty" => "pagerduty",
-                    _ => "console",
-                },
+                channel_named(&row.channel).context("a channel")?,
             ));
             if let Some(((owner, channel), contact)) = key {
                 let explicit = self.model.policies(&self.model.secrets[index]);
                 ensure!(
                     contact.address == claim.recipient
+                        || self.model.is_named(index, &claim.recipient)
                         || self.moved.contains(&(tenant, owner.clone(), *channel))
                         || explicit
                             .iter()
@@ -150,8 +178,11 @@ impl Year {
 
     /// What the worker reports of it, if it lives to.
     fn send(&mut self, claim: &Claim) -> Option<Value> {
-        let channel = &self.ledger.rows[&claim.id].channel;
-        let fault = self.weather.fault(&mut self.chance, channel, self.now);
+        let channel = self.ledger.rows[&claim.id].channel.clone();
+        let fault = match self.bounces(claim) {
+            true => Some(Fault::Failed("recipient_gone")),
+            false => self.weather.fault(&mut self.chance, &channel, self.now),
+        };
         if matches!(fault, None | Some(Fault::SentUnsaid)) {
             *self.ledger.sends.entry(claim.id).or_default() += 1;
         }
@@ -177,6 +208,22 @@ impl Year {
         Some(result)
     }
 
+    /// Whether nobody is there any more; then the contact is gone, and stays so until somebody sets it anew.
+    fn bounces(&mut self, claim: &Claim) -> bool {
+        let bounces = self.bouncing.contains(&claim.recipient);
+        if bounces {
+            for tenant in &mut self.model.tenants {
+                for contact in tenant.contacts.values_mut() {
+                    if contact.address == claim.recipient {
+                        contact.gone = true;
+                        self.done.gone += 1;
+                    }
+                }
+            }
+        }
+        bounces
+    }
+
     /// Somebody reads it.
     fn hear(&mut self, claim: &Claim) {
         let row = &self.ledger.rows[&claim.id];
@@ -184,18 +231,14 @@ impl Year {
         if row.state != "sent" {
             return;
         }
-        let id = row.id;
-        let mut about: Vec<(usize, i32, bool)> = self
-            .ledger
-            .rows
-            .values()
-            .filter(|row| row.is_news() && (row.id == id || row.merged_into == Some(id)))
+        let items = self.ledger.items(row.id);
+        let mut about: Vec<(usize, i32, bool)> = [row]
+            .into_iter()
+            .chain(items)
+            .filter(|row| row.is_news() && matches!(row.state.as_str(), "sent" | "merged"))
             .filter_map(|row| {
-                Some((
-                    row.secret?,
-                    row.cycle?,
-                    row.kind == "escalation" || row.rule == "lead:1",
-                ))
+                let urgent = row.kind == "escalation" || row.rule == "lead:1";
+                Some((row.secret?, row.cycle?, urgent))
             })
             .collect();
         // The order of a map is nobody's seed.
@@ -226,4 +269,8 @@ impl Year {
             .collect();
         anyhow::bail!("still on their way: {left:#?}")
     }
+}
+
+fn channel_named(name: &str) -> Option<&'static str> {
+    CHANNELS.into_iter().find(|channel| *channel == name)
 }

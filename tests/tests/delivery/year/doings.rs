@@ -6,10 +6,8 @@ use rotator_tests::scalar;
 use serde_json::Value;
 use std::time::SystemTime;
 
-use super::draw::Draw;
 use super::hands::{instant, system};
 use super::life::Year;
-use super::people::CHANNELS;
 use super::zone::Instant;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +22,12 @@ pub enum Doing {
     Contact(usize),
     /// A tenant gets delivery hours, others, or none.
     Window(usize),
+    /// Its ladders become others, for alerts that begin after that.
+    Ladder(usize),
+    /// All that somebody is responsible for becomes somebody else's.
+    HandOver(usize),
+    /// A vendor will say of an address that nobody is there any more.
+    Gone(usize),
 }
 
 impl Year {
@@ -66,9 +70,13 @@ impl Year {
                 self.plan(two, Doing::Contact(index % self.model.tenants.len()));
             }
         }
-        for number in 0..self.model.tenants.len() * 4 {
-            let at = self.now + SignedDuration::from_mins(self.chance.below(days * 1440) as i64);
-            self.plan(at, Doing::Window(number % self.model.tenants.len()));
+        let tenants = self.model.tenants.len();
+        for number in 0..tenants * 4 {
+            for doing in [Doing::Window, Doing::Ladder, Doing::HandOver, Doing::Gone] {
+                let minutes = self.chance.below(days * 1440) as i64;
+                let at = self.now + SignedDuration::from_mins(minutes);
+                self.plan(at, doing(number % tenants));
+            }
         }
     }
 
@@ -81,6 +89,9 @@ impl Year {
             Doing::MoveExpiry(index) => self.move_expiry(index).await,
             Doing::Contact(tenant) => self.contact(tenant).await,
             Doing::Window(tenant) => self.window(tenant).await,
+            Doing::Ladder(tenant) => self.ladder(tenant).await,
+            Doing::HandOver(tenant) => self.hand_over(tenant).await,
+            Doing::Gone(tenant) => self.gone(tenant),
         }
     }
 
@@ -126,7 +137,8 @@ impl Year {
             .acknowledge(index, between, until, instant(ends)?)?;
         self.done.acknowledged += 1;
         self.ledger.made(&self.hands, &self.model, before).await?;
-        self.withdrawn().await
+        self.withdrawn().await?;
+        Ok(())
     }
 
     pub async fn rotate(&mut self, index: usize, cycle: i32, link: Option<String>) -> Result<()> {
@@ -164,15 +176,14 @@ impl Year {
         let next = instant(next.context("the next expiry date")?)?;
         self.model.rotate(index, between, asked, next)?;
         self.done.rotated += 1;
-        self.withdrawn().await
+        self.withdrawn().await?;
+        Ok(())
     }
 
     async fn snooze(&mut self, index: usize, cycle: i32) -> Result<()> {
         let secret = &self.model.secrets[index];
         // When it is overdue, or for longer, only an admin may.
-        if !super::SNOOZE
-            || !self.is_about(index, cycle)
-            || secret.expiry <= self.now + SignedDuration::from_hours(6)
+        if !self.is_about(index, cycle) || secret.expiry <= self.now + SignedDuration::from_hours(6)
         {
             return Ok(());
         }
@@ -189,7 +200,19 @@ impl Year {
             .await?;
         self.model.snooze(index, until)?;
         self.done.snoozed += 1;
-        self.withdrawn().await
+        let withdrawn = self.withdrawn().await?;
+        let cycle = self.model.secrets[index].cycle;
+        let last = self.model.last_lead(index)?;
+        let heard = self.ledger.about(index).any(|row| {
+            row.cycle == Some(cycle)
+                && row.kind == "reminder"
+                && last.is_none_or(|last| row.due >= last)
+                && !matches!(row.state.as_str(), "cancelled" | "suppressed")
+        });
+        if !heard && withdrawn.iter().any(|row| row.rule.starts_with("lead:")) {
+            self.model.unremind(index)?;
+        }
+        Ok(())
     }
 
     async fn retire(&mut self, index: usize) -> Result<()> {
@@ -202,7 +225,8 @@ impl Year {
             .execute(sql, &[&secret.id])
             .await?;
         self.model.retire(index)?;
-        self.withdrawn().await
+        self.withdrawn().await?;
+        Ok(())
     }
 
     async fn move_expiry(&mut self, index: usize) -> Result<()> {
@@ -224,51 +248,7 @@ impl Year {
             .await?;
         let now = self.hands.now().await?;
         self.model.move_expiry(index, to, now)?;
-        self.withdrawn().await
-    }
-
-    async fn contact(&mut self, tenant: usize) -> Result<()> {
-        let owner = Draw {
-            chance: &mut self.chance,
-            start: self.now,
-            people: self.people,
-        }
-        .somebody();
-        let channel = *self.chance.one_of(&CHANNELS);
-        let mut draw = Draw {
-            chance: &mut self.chance,
-            start: self.now,
-            people: self.people,
-        };
-        let operator = &self.hands.operators[tenant];
-        draw.contact(&mut self.model.tenants[tenant], operator, &owner, channel)
-            .await?;
-        self.moved.insert((tenant, owner, channel));
-        // Whom a ladder reaches tells when its next step is due.
-        self.model.plan_tenant(tenant)
-    }
-
-    async fn window(&mut self, tenant: usize) -> Result<()> {
-        if !super::WINDOW {
-            return Ok(());
-        }
-        let year = self.now.to_zoned(jiff::tz::TimeZone::UTC).year();
-        let window = match self.chance.below(4) {
-            0 => None,
-            _ => Some(
-                Draw {
-                    chance: &mut self.chance,
-                    start: self.now,
-                    people: self.people,
-                }
-                .window(year)?,
-            ),
-        };
-        let hours = window.as_ref().map(super::zone::Window::json);
-        self.hands.operators[tenant]
-            .execute("select rotator.set_delivery_window($1)", &[&hours])
-            .await?;
-        self.model.tenants[tenant].window = window;
-        self.model.plan_tenant(tenant)
+        self.withdrawn().await?;
+        Ok(())
     }
 }

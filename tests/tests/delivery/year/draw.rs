@@ -23,6 +23,7 @@ const TENANTS: [(&str, &str); 4] = [
     ("crux", "America/New_York"),
     ("dyne", "Australia/Lord_Howe"),
 ];
+pub const LADDERS: [(&str, &[u8]); 2] = [("payments", &[1, 2]), ("others", &[3])];
 const INTERVALS: [Interval; 9] = [
     Interval::Days(7),
     Interval::Days(10),
@@ -72,9 +73,9 @@ impl Draw<'_> {
             self.contacts(&mut tenant, operator).await?;
             // Half of the tenants have ladders of their own.
             if number % 2 == 1 {
-                self.ladder(&mut tenant, operator, "payments", &[1, 2])
-                    .await?;
-                self.ladder(&mut tenant, operator, "others", &[3]).await?;
+                for (name, priorities) in LADDERS {
+                    self.ladder(&mut tenant, operator, name, priorities).await?;
+                }
             }
             model.tenants.push(tenant);
         }
@@ -137,12 +138,13 @@ impl Draw<'_> {
             "email" => format!("{owner}.{number}@{slug}.example"),
             "slack" => format!("C{number:010}"),
             "pagerduty" => format!("{number:032x}"),
+            "webhook" => format!("https://hooks.{slug}.example/{number}"),
             _ => format!("{owner} at {slug} {number}"),
         }
     }
 
     /// A ladder of that name for these priorities: a few steps from the last reminder, a few from the expiry.
-    async fn ladder(
+    pub async fn ladder(
         &mut self,
         tenant: &mut Tenant,
         operator: &Client,
@@ -172,18 +174,28 @@ impl Draw<'_> {
                 } else {
                     0
                 };
+                let whom = match self.chance.below(6) {
+                    0 => Whom::Address("slack", self.address(&tenant.slug, "duty", "slack")),
+                    _ => self.chance.one_of(&targets).clone(),
+                };
                 let rung = Rung {
                     after,
                     from_expiry,
-                    whom: self.chance.one_of(&targets).clone(),
+                    whom: whom.clone(),
                     channel: match self.chance.below(4) {
+                        _ if matches!(whom, Whom::Address(..)) => None,
                         0 => Some(*self.chance.one_of(&CHANNELS)),
                         _ => None,
                     },
                     repeats,
                     every: SignedDuration::from_hours(36),
                 };
-                let mut step = json!({"after": text, "target": rung.whom.target()});
+                let mut step = match &rung.whom {
+                    Whom::Address(channel, address) => {
+                        json!({"after": text, "recipient": address, "channel": channel})
+                    }
+                    whom => json!({"after": text, "target": whom.target()}),
+                };
                 if from_expiry {
                     step["from"] = json!("expiry");
                 }
@@ -270,6 +282,7 @@ impl Draw<'_> {
             alert: None,
             handled: BTreeSet::new(),
             wake: None,
+            instants: Vec::new(),
         };
         if self.chance.once_in(8) {
             secret.policies = Some(self.policies(hands, &secret).await?);

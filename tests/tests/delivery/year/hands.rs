@@ -65,6 +65,7 @@ impl Hands {
     /// Every session anew, as after a restart of the server.
     pub async fn connect(&mut self) -> Result<()> {
         self.db.admin = self.db.superuser().await?;
+        self.db.admin.batch_execute("set jit = off").await?;
         self.worker = self.db.connect_as(&self.roles.worker).await?;
         (self.editors, self.operators, self.tickers) = Default::default();
         for (role, slug) in self.roles.editors.iter().zip(&self.roles.slugs) {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use jiff::{SignedDuration, Span};
 
 use super::model::{Alert, Expected, Model, State};
-use super::people::{After, Rung, Told};
+use super::people::{After, Rung, Told, Whom};
 use super::zone::Instant;
 
 impl Model {
@@ -19,24 +19,28 @@ impl Model {
         let mut times = vec![None; rungs.len()];
         for from_expiry in [false, true] {
             let anchor = match alert.reminded {
-                _ if from_expiry => secret.expiry + alert.held,
+                Some(_) if from_expiry => secret.expiry + alert.held,
                 Some(reminded) => reminded,
                 None => continue,
             };
             let of_anchor: Vec<usize> = (0..rungs.len())
                 .filter(|rung| rungs[*rung].from_expiry == from_expiry)
                 .collect();
+            // In order, also where one counts the hours of a window and the next whole days.
+            let mut own_times: Vec<(usize, Instant)> = Vec::new();
+            for rung in of_anchor {
+                let asked = self.after(index, anchor, &rungs[rung])?;
+                let before = own_times.last().map_or(anchor, |(_, time)| *time);
+                own_times.push((rung, asked.max(before)));
+            }
             let mut passed_over = None;
-            let mut before = anchor;
-            for group in of_anchor.chunk_by(|one, two| rungs[*one].after == rungs[*two].after) {
-                let asked = self.after(index, anchor, &rungs[group[0]])?;
-                let time = passed_over.unwrap_or(asked).max(before);
-                before = time;
+            for group in own_times.chunk_by(|one, two| one.1 == two.1) {
+                let time = passed_over.unwrap_or(group[0].1);
                 let reaches = group
                     .iter()
-                    .any(|rung| !tenant.escalated(&rungs[*rung], &secret.owners).is_empty());
+                    .any(|(rung, _)| !tenant.escalated(&rungs[*rung], &secret.owners).is_empty());
                 passed_over = (!reaches).then_some(time);
-                for rung in group {
+                for (rung, _) in group {
                     times[*rung] = Some(time);
                 }
             }
@@ -64,7 +68,7 @@ impl Model {
     }
 
     /// When each step is due for the next time: not before that is known, nor after its last repeat.
-    fn next_times(&self, index: usize, alert: &Alert) -> Result<Vec<Option<Instant>>> {
+    pub fn next_times(&self, index: usize, alert: &Alert) -> Result<Vec<Option<Instant>>> {
         let mut times = self.first_times(index, alert)?;
         for ((time, rung), taken) in times.iter_mut().zip(&alert.ladder.rungs).zip(&alert.taken) {
             *time = match *time {
@@ -75,13 +79,6 @@ impl Model {
             };
         }
         Ok(times)
-    }
-
-    pub fn next_rung(&self, index: usize) -> Result<Option<Instant>> {
-        let Some(alert) = &self.secrets[index].alert else {
-            return Ok(None);
-        };
-        Ok(self.next_times(index, alert)?.into_iter().flatten().min())
     }
 
     pub fn escalate(
@@ -118,7 +115,10 @@ impl Model {
             }
             let step = &alert.ladder.rungs[rung];
             for (person, channel) in tenant.escalated(step, &secret.owners) {
-                let address = tenant.address_of(&person, channel);
+                let address = match &step.whom {
+                    Whom::Address(_, address) => address.clone(),
+                    _ => tenant.address_of(&person, channel),
+                };
                 told.insert((channel, address), (rung, (person, channel), first, last));
             }
         }
@@ -143,6 +143,29 @@ impl Model {
         Ok(two >= one && rungs.len() > two && rungs[one].from_expiry == rungs[two].from_expiry)
     }
 
+    /// Whether a step is told more than once.
+    pub fn repeats(&self, index: usize, rule: &str) -> Result<bool> {
+        let alert = self.secrets[index].alert.as_ref();
+        let rung = rung_of(rule)?;
+        Ok(alert.is_some_and(|alert| {
+            alert
+                .ladder
+                .rungs
+                .get(rung)
+                .is_some_and(|rung| rung.repeats > 0)
+        }))
+    }
+
+    /// Whether the ladder names this address itself.
+    pub fn is_named(&self, index: usize, address: &str) -> bool {
+        let alert = self.secrets[index].alert.as_ref();
+        alert.is_some_and(|alert| {
+            let named =
+                |rung: &Rung| matches!(&rung.whom, Whom::Address(_, named) if named == address);
+            alert.ladder.rungs.iter().any(named)
+        })
+    }
+
     /// Repeats that were due by then and not sent aren't made up for: the next one comes.
     pub fn skip_repeats(&mut self, index: usize, now: Instant) -> Result<()> {
         loop {
@@ -162,13 +185,16 @@ impl Model {
         }
     }
 
-    /// A step that was taken and not said: it is due again when the alert is open again.
+    /// A step that was taken and not said, nor any after it: they are due again when the alert is open again.
     pub fn untake(&mut self, index: usize, rule: &str) -> Result<()> {
-        let rung = rung_of(rule)?;
-        if let Some(alert) = &mut self.secrets[index].alert
-            && let Some(taken) = alert.taken.get_mut(rung)
-        {
-            *taken = taken.saturating_sub(1);
+        let from = rung_of(rule)?;
+        if let Some(alert) = &mut self.secrets[index].alert {
+            let rungs = &alert.ladder.rungs;
+            for rung in from..rungs.len() {
+                if rungs[rung].from_expiry == rungs[from].from_expiry {
+                    alert.taken[rung] = 0;
+                }
+            }
         }
         self.plan(index)
     }

@@ -9,7 +9,7 @@ use tokio_postgres::Row as Raw;
 use uuid::Uuid;
 
 use super::hands::{Hands, instant};
-use super::model::{DEFERRED, Expected, Model};
+use super::model::{DEFERRED, Expected, Model, State};
 use super::zone::Instant;
 
 const COLUMNS: &str = "id, tenant_id, secret_id, cycle, kind, rule, due_at, channel::text, recipient_id, addressee, state,
@@ -39,6 +39,12 @@ pub struct Ledger {
     pub rows: HashMap<Uuid, Row>,
     /// Those that aren't at their end yet.
     pub open: BTreeSet<Uuid>,
+    /// About each secret; what each digest speaks for; what took over for what.
+    about: HashMap<usize, Vec<Uuid>>,
+    items: HashMap<Uuid, BTreeSet<Uuid>>,
+    instead: HashMap<Uuid, Vec<Uuid>>,
+    /// What was suppressed because something more urgent said it.
+    pub spoken_for: BTreeSet<Uuid>,
     /// Secrets by id.
     pub index: HashMap<Uuid, usize>,
     /// How often each was sent, and how often nobody said so.
@@ -105,7 +111,43 @@ impl Ledger {
         Ok(made)
     }
 
+    /// All about a secret, in the order in which it was made.
+    pub fn about(&self, secret: usize) -> impl Iterator<Item = &Row> {
+        let ids = self.about.get(&secret).into_iter().flatten();
+        ids.map(|id| &self.rows[id])
+    }
+
+    /// What a digest speaks for.
+    pub fn items(&self, digest: Uuid) -> impl Iterator<Item = &Row> {
+        let ids = self.items.get(&digest).into_iter().flatten();
+        ids.map(|id| &self.rows[id])
+    }
+
+    /// What took over for it.
+    pub fn instead(&self, dead: Uuid) -> impl Iterator<Item = &Row> {
+        let ids = self.instead.get(&dead).into_iter().flatten();
+        ids.map(|id| &self.rows[id])
+    }
+
     fn keep(&mut self, row: Row) {
+        let was = self.rows.get(&row.id);
+        if was.is_none() {
+            if let Some(secret) = row.secret {
+                self.about.entry(secret).or_default().push(row.id);
+            }
+            if let Some(dead) = row.fallback_of {
+                self.instead.entry(dead).or_default().push(row.id);
+            }
+        }
+        if let Some(digest) = was.and_then(|was| was.merged_into)
+            && row.merged_into != Some(digest)
+            && let Some(items) = self.items.get_mut(&digest)
+        {
+            items.remove(&row.id);
+        }
+        if let Some(digest) = row.merged_into {
+            self.items.entry(digest).or_default().insert(row.id);
+        }
         if row.is_open() || row.state == "merged" {
             self.open.insert(row.id);
         } else {
@@ -142,38 +184,17 @@ impl Ledger {
 
     fn had_gone(&self, asked: &Expected) -> bool {
         asked.kind == "reminder"
-            && self.rows.values().any(|row| {
-                (row.secret, row.cycle, &row.rule, row.due)
-                    == (
-                        Some(asked.secret),
-                        Some(asked.cycle),
-                        &asked.rule,
-                        asked.due,
-                    )
+            && self.about(asked.secret).any(|row| {
+                (row.cycle, &row.rule, row.due) == (Some(asked.cycle), &asked.rule, asked.due)
                     && (row.addressee.as_str(), row.channel.as_str())
                         == (asked.told.0.as_str(), asked.told.1)
                     && row.state != "cancelled"
             })
     }
 
-    /// A reminder of before, to an address that wasn't there then.
-    fn went_elsewhere(&self, row: &Row) -> bool {
-        row.rule.starts_with("lead:")
-            && self.rows.values().any(|other| {
-                (other.secret, other.cycle, &other.rule, other.due)
-                    == (row.secret, row.cycle, &row.rule, row.due)
-                    && other.queued < row.queued
-                    && other.recipient != row.recipient
-            })
-    }
-
     /// All that was made about a secret, in its order.
     pub fn story(&self, secret: usize) -> String {
-        let mut rows: Vec<&Row> = self
-            .rows
-            .values()
-            .filter(|row| row.secret == Some(secret))
-            .collect();
+        let mut rows: Vec<&Row> = self.about(secret).collect();
         rows.sort_by_key(|row| row.id);
         rows.into_iter().fold(String::new(), |story, row| {
             format!(
@@ -226,7 +247,15 @@ impl Ledger {
             if row.is_none() && self.had_gone(asked) {
                 continue;
             }
-            if let Some(problem) = differs(asked, row) {
+            // One that is due when it had been before is due now.
+            let was_due = |row: &Row| {
+                row.state == "suppressed" && row.kind == "escalation" && row.rule == asked.rule
+            };
+            let until = match self.about(asked.secret).any(was_due) {
+                true => now,
+                false => asked.due,
+            };
+            if let Some(problem) = differs(asked, until, row) {
                 writeln!(wrong, "- {problem}\n  expected {asked:?}\n  found {row:?}")?;
                 writeln!(
                     wrong,
@@ -237,12 +266,24 @@ impl Ledger {
             }
         }
         for row in found.into_values().flatten() {
-            // Looked at again after a snooze, and its owner has another address since: not the same, and told.
-            if self.went_elsewhere(row) {
+            let secret = row.secret.unwrap_or_default();
+            // Looked at, and nothing was said: what a lost worker held when somebody took it on.
+            let alert = model.secrets[secret].alert.as_ref();
+            if row.state == "suppressed"
+                && alert.is_some_and(|alert| alert.state == State::Acknowledged)
+            {
+                continue;
+            }
+            // A step that had reached nobody, and whose repeats reach somebody now.
+            let of_rule = |other: &&Row| other.cycle == row.cycle && other.rule == row.rule;
+            let before = self.about(secret).filter(of_rule);
+            if row.kind == "escalation"
+                && before.into_iter().all(|other| made.contains(&other.id))
+                && model.repeats(secret, &row.rule)?
+            {
                 continue;
             }
             writeln!(wrong, "- nobody asked for {row:?}")?;
-            let secret = row.secret.unwrap_or_default();
             writeln!(wrong, "  {}{}", model.describe(secret), self.story(secret))?;
         }
         if !wrong.is_empty() {
@@ -257,7 +298,7 @@ impl Ledger {
         let mut items: BTreeMap<Uuid, usize> = BTreeMap::new();
         for row in fresh.iter().map(|id| &self.rows[id]) {
             let goes = row.is_news() && matches!(row.state.as_str(), "queued" | "merged");
-            if goes && row.channel == "pagerduty" {
+            if goes && matches!(row.channel.as_str(), "pagerduty" | "webhook") {
                 ensure!(row.state == "queued", "an incident of its own: {row:?}");
             } else if goes {
                 groups
@@ -289,7 +330,7 @@ impl Ledger {
     }
 }
 
-fn differs(asked: &Expected, row: Option<&Row>) -> Option<String> {
+fn differs(asked: &Expected, until: Instant, row: Option<&Row>) -> Option<String> {
     const EXACT: SignedDuration = SignedDuration::from_millis(1);
     const LEARNT: SignedDuration = SignedDuration::from_secs(5);
     let Some(row) = row else {
@@ -301,7 +342,7 @@ fn differs(asked: &Expected, row: Option<&Row>) -> Option<String> {
     } else {
         EXACT
     };
-    if row.due < asked.due_from - may || row.due > asked.due + may {
+    if row.due < asked.due_from - may || row.due > until + may {
         return Some(format!("due {}", row.due));
     }
     if row.kind != asked.kind || row.cycle != Some(asked.cycle) {

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 
 use anyhow::{Context, Result, ensure};
 use jiff::SignedDuration;
-use rotator_tests::Chance;
+use rotator_tests::{Chance, scalar};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -33,9 +33,14 @@ pub struct Year {
     pub people: usize,
     pub steps: usize,
     pub done: Tally,
+    /// Whose owners have just changed.
+    pub handed_over: BTreeSet<usize>,
+    /// Addresses of which their vendors will say that nobody is there.
+    pub bouncing: BTreeSet<String>,
     /// Contacts whose address was changed: what was queued before goes to the old one.
     pub moved: BTreeSet<(usize, String, &'static str)>,
     planned: usize,
+    down: bool,
 }
 
 /// What happened, so that a run that tested nothing is seen.
@@ -55,6 +60,10 @@ pub struct Tally {
     pub snoozed: usize,
     pub rotated: usize,
     pub crashes: usize,
+    pub handed_over: usize,
+    pub gone: usize,
+    pub fallbacks: usize,
+    pub explained: usize,
 }
 
 impl Year {
@@ -75,8 +84,11 @@ impl Year {
             people: 0,
             steps: 0,
             done: Tally::default(),
+            handed_over: BTreeSet::new(),
+            bouncing: BTreeSet::new(),
             moved: BTreeSet::new(),
             planned: 0,
+            down: false,
         }
     }
 
@@ -114,7 +126,16 @@ impl Year {
             _ => self.pace,
         };
         let mut to = (self.now + pause).max(next.unwrap_or(self.now) + BREATH);
-        let wakes: BTreeSet<Instant> = self.model.secrets.iter().filter_map(|s| s.wake).collect();
+        // While the database is down nothing happens; what people would have done they do then.
+        if let Some(up) = self.weather.database_is_down_until(to) {
+            to = up;
+            self.down = true;
+        }
+        let secrets = self.model.secrets.iter();
+        let wakes: BTreeSet<Instant> = secrets
+            .flat_map(|secret| &secret.instants)
+            .copied()
+            .collect();
         while let Some(near) = wakes.range(to - BREATH..to + BREATH).next_back() {
             to = *near + BREATH + SignedDuration::from_secs(1);
         }
@@ -125,7 +146,7 @@ impl Year {
         self.steps += 1;
         self.hands.set_clock(to)?;
         self.now = self.hands.now().await?;
-        if self.chance.once_in(1500) {
+        if std::mem::take(&mut self.down) || self.chance.once_in(1500) {
             self.done.crashes += 1;
             self.hands.crash().await?;
         }
@@ -143,18 +164,23 @@ impl Year {
         self.deliver(begun).await?;
         if self.steps.is_multiple_of(25) {
             self.alerts().await?;
+            self.answers().await?;
         }
         Ok(())
     }
 
-    /// What was to be said and isn't any more has a reason, and comes again if that passes.
-    pub async fn withdrawn(&mut self) -> Result<()> {
+    /// What was to be said and isn't any more has a reason, and comes again if that passes. Gives what that is.
+    pub async fn withdrawn(&mut self) -> Result<Vec<Row>> {
+        let mut withdrawn = Vec::new();
         let mut untaken = BTreeSet::new();
         for was in self.ledger.refresh(&self.hands).await? {
             let row = self.ledger.rows[&was.id].clone();
             let (Some(index), true) = (row.secret, row.is_news()) else {
                 continue;
             };
+            if row.state == "dead" {
+                self.died(&row, index).await?;
+            }
             if !matches!(row.state.as_str(), "suppressed" | "cancelled") {
                 continue;
             }
@@ -173,46 +199,94 @@ impl Year {
                 over || snoozed
                     || moved
                     || state == Some(State::Acknowledged)
+                    || self.handed_over.contains(&index)
                     || self.is_spoken_for(&was),
                 "withdrawn without a reason: {row:?}\n{}{}",
                 self.model.describe(index),
                 self.ledger.story(index)
             );
+            let taken_back =
+                snoozed || state == Some(State::Acknowledged) || self.handed_over.contains(&index);
             if over || moved {
                 continue;
+            } else if !taken_back {
+                self.ledger.spoken_for.insert(row.id);
+                continue;
             } else if row.kind == "escalation" {
-                untaken.insert((index, row.rule));
-            } else if snoozed && state != Some(State::Acknowledged) {
+                untaken.insert((index, row.rule.clone()));
+            } else if (snoozed || self.handed_over.contains(&index))
+                && state != Some(State::Acknowledged)
+            {
                 self.model.forget(index, &row.rule, row.due)?;
             }
+            withdrawn.push(row);
         }
         // A step of which nothing went out, nor of a later one, is taken again.
         for (index, rule) in untaken {
-            let cycle = Some(self.model.secrets[index].cycle);
+            let secret = &self.model.secrets[index];
+            let begun = secret.alert.as_ref().map(|alert| alert.ladder_from);
             let mut said = false;
-            for row in self.ledger.rows.values() {
-                said |= row.secret == Some(index)
-                    && row.cycle == cycle
+            for row in self.ledger.about(index) {
+                said |= row.cycle == Some(secret.cycle)
                     && row.kind == "escalation"
-                    && matches!(row.state.as_str(), "sent" | "leased" | "merged" | "dead")
+                    && begun.is_none_or(|begun| row.queued >= begun)
+                    && (!matches!(row.state.as_str(), "suppressed" | "cancelled")
+                        || self.ledger.spoken_for.contains(&row.id))
                     && self.model.is_no_earlier(index, &rule, &row.rule)?;
             }
             if !said {
                 self.model.untake(index, &rule)?;
             }
         }
+        Ok(withdrawn)
+    }
+
+    /// What died has somebody in its stead, or needs nobody, or is said to be undeliverable.
+    async fn died(&self, row: &Row, index: usize) -> Result<()> {
+        let secret = &self.model.secrets[index];
+        let open = secret
+            .alert
+            .as_ref()
+            .is_some_and(|alert| alert.state == State::Open);
+        let over = secret.retired || row.cycle != Some(secret.cycle) || !open;
+        let kin = |other: &&Row| {
+            (other.cycle, &other.rule, other.due) == (row.cycle, &row.rule, row.due)
+                && !matches!(other.state.as_str(), "dead" | "cancelled" | "suppressed")
+        };
+        ensure!(
+            over || self.is_undeliverable(row.id).await?
+                || self.ledger.instead(row.id).next().is_some()
+                || self.ledger.about(index).any(|other| kin(&other)),
+            "it died, and nobody is told instead: {row:?}\n{}{}",
+            self.model.describe(index),
+            self.ledger.story(index)
+        );
         Ok(())
+    }
+
+    /// It is said of the first of its chain.
+    async fn is_undeliverable(&self, last: Uuid) -> Result<bool> {
+        let sql = "with recursive chain as (
+                select n.fallback_of, n.undeliverable_at from rotator_internal.notification as n where n.id = $1
+                union all
+                select n.fallback_of, n.undeliverable_at
+                from chain as c join rotator_internal.notification as n on n.id = c.fallback_of
+            ) select bool_or(c.undeliverable_at is not null) from chain as c";
+        scalar(&self.hands.db.admin, sql, &[&last]).await
     }
 
     /// What waited for the window, and a later reminder of the same to the same recipient waited or came as well.
     fn is_spoken_for(&self, was: &Row) -> bool {
+        let Some(index) = was.secret else {
+            return false;
+        };
         was.state == "deferred"
-            && self.ledger.rows.values().any(|row| {
-                row.secret == was.secret
-                    && row.cycle == was.cycle
-                    && row.kind == "reminder"
+            && self.ledger.about(index).any(|row| {
+                row.cycle == was.cycle
+                    && row.kind == was.kind
                     && row.recipient == was.recipient
-                    && row.id > was.id
+                    && row.id != was.id
+                    && row.due >= was.due
             })
     }
 

@@ -33,10 +33,12 @@ pub struct Alert {
     pub reminded: Option<Instant>,
     /// By how much they moved on what counts from the expiry.
     pub held: SignedDuration,
+    /// Since when it climbs this ladder: a moved date begins another.
+    pub ladder_from: Instant,
 }
 
 impl Alert {
-    fn new(ladder: Ladder) -> Self {
+    fn new(ladder: Ladder, now: Instant) -> Self {
         Self {
             state: State::Open,
             until: None,
@@ -46,6 +48,7 @@ impl Alert {
             ladder,
             reminded: None,
             held: SignedDuration::ZERO,
+            ladder_from: now,
         }
     }
 }
@@ -64,8 +67,9 @@ pub struct Secret {
     pub alert: Option<Alert>,
     /// Reminders that were queued, suppressed, or that a more urgent one spoke for.
     pub handled: BTreeSet<(i32, Instant)>,
-    /// When something may happen next.
+    /// When something may happen next, and after that.
     pub wake: Option<Instant>,
+    pub instants: Vec<Instant>,
 }
 
 /// A row that a tick must make.
@@ -115,6 +119,13 @@ impl Model {
             .collect()
     }
 
+    /// When the last reminder before the expiry is due.
+    pub fn last_lead(&self, index: usize) -> Result<Option<Instant>> {
+        let leads = self.lead_instants(&self.secrets[index])?;
+        let ahead = leads.into_iter().filter(|(lead, _)| *lead >= 0);
+        Ok(ahead.map(|(_, due)| due).max())
+    }
+
     /// When the next thing happens of itself.
     pub fn next(&self) -> Option<Instant> {
         self.secrets.iter().filter_map(|secret| secret.wake).min()
@@ -123,11 +134,10 @@ impl Model {
     /// Works out anew when this secret must be looked at.
     pub fn plan(&mut self, index: usize) -> Result<()> {
         let secret = &self.secrets[index];
-        let mut wake: Option<Instant> = None;
+        let mut instants = Vec::new();
         if !secret.retired {
             let mut at = |instant: Option<Instant>| {
-                let instant = instant.map(|due| due.max(secret.snoozed.unwrap_or(due)));
-                wake = [wake, instant].into_iter().flatten().min();
+                instants.extend(instant.map(|due| due.max(secret.snoozed.unwrap_or(due))));
             };
             for (lead, due) in self.lead_instants(secret)? {
                 if !secret.handled.contains(&(lead, due)) {
@@ -136,11 +146,14 @@ impl Model {
             }
             match &secret.alert {
                 Some(alert) if alert.state == State::Acknowledged => at(alert.until),
-                Some(alert) if alert.state == State::Open => at(self.next_rung(index)?),
+                Some(alert) if alert.state == State::Open => {
+                    self.next_times(index, alert)?.into_iter().for_each(at);
+                }
                 _ => {}
             }
         }
-        self.secrets[index].wake = wake;
+        self.secrets[index].wake = instants.iter().min().copied();
+        self.secrets[index].instants = instants;
         Ok(())
     }
 
@@ -164,7 +177,9 @@ impl Model {
                     self.secrets[index].snoozed = None;
                     let reopened = expected.len();
                     self.remind(index, now, &mut expected)?;
-                    one_says_it(&mut expected[before..], reopened - before);
+                    let mut policies = self.policies(&self.secrets[index]).iter();
+                    let names = policies.any(|policy| policy.recipient.is_some());
+                    one_says_it(&mut expected[before..], reopened - before, names);
                     self.escalate(index, now, &mut expected)?;
                 }
                 self.plan(index)?;
@@ -198,7 +213,10 @@ impl Model {
             told = tenant.instead(&secret.owners);
         }
         for told in told {
-            expected.push(self.row(index, now, "reminder", "reopened", due, told)?);
+            let mut row = self.row(index, now, "reminder", "reopened", due, told)?;
+            // Whether a tick saw in between that a snooze went on for longer.
+            row.due_from = until;
+            expected.push(row);
         }
         Ok(())
     }
@@ -233,7 +251,7 @@ impl Model {
             .as_ref()
             .is_none_or(|alert| alert.state == State::Resolved)
         {
-            secret.alert = Some(Alert::new(ladder));
+            secret.alert = Some(Alert::new(ladder, now));
         }
         // The ladder counts from the first reminder after which none is to come before the expiry.
         if !to_come && let Some(alert) = &mut secret.alert {
@@ -313,12 +331,13 @@ impl Model {
     }
 }
 
-/// That an alert is open again is said by the reminder that goes to the same recipient at the same time.
-fn one_says_it(expected: &mut [Expected], reopened: usize) {
+/// That an alert is open again is said by the reminder that goes to the same recipient at the same time; a policy that names
+/// its recipient goes elsewhere.
+fn one_says_it(expected: &mut [Expected], reopened: usize, names: bool) {
     let (reopened, reminders) = expected.split_at_mut(reopened);
     for row in reopened {
         if let Some(reminder) = reminders.iter().find(|reminder| reminder.told == row.told) {
-            row.states = if reminder.states == EITHER {
+            row.states = if names || reminder.states == EITHER {
                 EITHER
             } else {
                 SUPPRESSED

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::zone::{Window, Zone};
 
-pub const CHANNELS: [&str; 4] = ["console", "email", "pagerduty", "slack"];
+pub const CHANNELS: [&str; 5] = ["console", "email", "pagerduty", "slack", "webhook"];
 pub const MANAGER: &str = "manager";
 
 pub struct Tenant {
@@ -71,6 +71,8 @@ pub enum Whom {
     Admins,
     /// The first of owner, team lead, manager and admins who has a pager.
     Pager,
+    /// Nobody by name, but an address on a channel; whoever reads it acts as the owner.
+    Address(&'static str, String),
 }
 
 impl Whom {
@@ -81,7 +83,7 @@ impl Whom {
             Self::SecondaryOwner => "secondary_owner",
             Self::TeamLead => "team_lead",
             Self::Manager => "manager",
-            Self::Admins | Self::Pager => "admins",
+            Self::Admins | Self::Pager | Self::Address(..) => "admins",
         }
     }
 }
@@ -165,6 +167,7 @@ impl Tenant {
             Whom::TeamLead => person(owners.lead.as_ref()),
             Whom::Manager => person(Some(&MANAGER.to_owned())),
             Whom::Admins => self.of_admins(rung.channel),
+            Whom::Address(channel, _) => vec![(owners.owner.clone(), channel)],
             Whom::Pager => [
                 self.reached(&owners.owner, rung.channel),
                 owners

@@ -16,7 +16,10 @@ pub enum Fault {
     Lost,
 }
 
-pub struct Weather(Vec<Outage>);
+pub struct Weather {
+    vendors: Vec<Outage>,
+    database: Vec<(Instant, Instant)>,
+}
 
 struct Outage {
     channel: &'static str,
@@ -27,13 +30,13 @@ struct Outage {
 
 impl Weather {
     pub fn draw(chance: &mut Chance, start: Instant) -> Self {
-        let mut outages = Vec::new();
+        let mut vendors = Vec::new();
         for channel in CHANNELS {
             for _ in 0..8 {
                 let from = start + SignedDuration::from_hours(chance.below(365 * 24) as i64);
                 let hours = 1 + chance.below(60) as i64;
                 let reason = *chance.one_of(&["transient", "timeout", "rate_limited", "permanent"]);
-                outages.push(Outage {
+                vendors.push(Outage {
                     channel,
                     from,
                     to: from + SignedDuration::from_hours(hours),
@@ -41,13 +44,32 @@ impl Weather {
                 });
             }
         }
-        Self(outages)
+        let database = (0..4).map(|_| {
+            let from = start + SignedDuration::from_mins(chance.below(365 * 1440) as i64);
+            (
+                from,
+                from + SignedDuration::from_mins(1 + chance.below(1200) as i64),
+            )
+        });
+        Self {
+            vendors,
+            database: database.collect(),
+        }
+    }
+
+    /// When it is up again, if it is down then.
+    pub fn database_is_down_until(&self, now: Instant) -> Option<Instant> {
+        let outage = self
+            .database
+            .iter()
+            .find(|(from, to)| *from <= now && now < *to);
+        outage.map(|(_, to)| *to)
     }
 
     /// How this try goes wrong, if it does.
     pub fn fault(&self, chance: &mut Chance, channel: &str, now: Instant) -> Option<Fault> {
         let outage = self
-            .0
+            .vendors
             .iter()
             .find(|outage| outage.channel == channel && outage.from <= now && now < outage.to);
         match (outage, chance.below(200)) {
