@@ -15,7 +15,8 @@ declare
 begin
     return parts is not null
         and strpos(address, chr(92)) = 0
-        and address !~ '[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]'
+        -- Spaces beyond ASCII, wherever the locale doesn't know them as such.
+        and address !~ ('[' || chr(160) || chr(5760) || chr(8192) || '-' || chr(8202) || chr(8239) || chr(8287) || chr(12288) || ']')
         and coalesce(substr(parts[2], 2)::integer, 443) between 1 and 65535
         and name <> ''
         -- What ends in a number is an address of IPv4, in the one way that all programs read alike: not 0177.1, not 0x7f000001.

@@ -13,6 +13,9 @@ begin
             'kind', n.kind,
             'notification_id', n.id,
             'alert_id', null,
+            'rule', n.rule,
+            'addressee', n.addressee,
+            'is_fallback', false,
             'tenant', jsonb_build_object('slug', t.slug, 'name', t.name, 'time_zone', t.time_zone),
             'secret', jsonb_build_object(
                 'id', null,
@@ -32,6 +35,7 @@ begin
             'has_interval', true,
             'interval_text', rotator_internal.interval_text(interval '90 days'),
             'acknowledged', null,
+            'acknowledged_last', null,
             'requested_by', n.addressee)
         from rotator_internal.tenant as t
         cross join lateral (

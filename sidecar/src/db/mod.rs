@@ -21,8 +21,8 @@ pub use calls::{
     Claim, Completion, EngineStatus, Postponed, Redemption, ReencryptReport, TickReport,
 };
 pub use error::DbError;
-pub use press::{Pressed, Terms};
 pub use listener::Listener;
+pub use press::{Pressed, Terms};
 pub use session::Session;
 pub use target::Target;
 pub use tokio_postgres::{Client, Row};

@@ -1,8 +1,6 @@
 //! What comes over the wire when a vendor, or something on the way to one, is broken: HTTP that is none, too much of it,
 //! JSON of any shape, and connections that end at each stage. Proper answers of all kinds: `vendors`.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use rotator_tests::Sidecar;
 use rotator_tests::slack::Answer as SlackAnswer;

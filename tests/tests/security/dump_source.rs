@@ -19,13 +19,17 @@ pub const TENANTS: [(&str, &str); 5] = [
     ("echo", "Pacific/Auckland"),
 ];
 
+/// Who is told nothing while the test runs.
+const CLOSED: &str = "gamma";
+
 /// Whose data key is being rotated while the dump is taken.
 pub const ROTATING: &str = "delta";
 
 /// The states that this version puts a notification in.
-const STATES: [&str; 7] = [
+const STATES: [&str; 8] = [
     "cancelled",
     "dead",
+    "deferred",
     "leased",
     "merged",
     "queued",
@@ -55,7 +59,7 @@ const DELIVER: &str = "do $$
         c record;
         n integer := 0;
     begin
-        for c in select * from rotator.claim_notifications('lost', 60, '1 second') loop
+        for c in select * from rotator.claim_notifications('lost', 12, '1 second') loop
             n := n + 1;
             case n % 5
                 when 0 then perform rotator.complete_notification(c.id, c.claim_id, 'ts-' || n);
@@ -94,6 +98,15 @@ pub async fn source(options: Options) -> Result<TestDb> {
             "select rotator.register_encrypted_column('app.vault', 'sealed', 'vault.sealed', 'id', 'tenant')",
         )
         .await?;
+    // One has hours, which begin the day after tomorrow.
+    db.admin
+        .batch_execute(&format!(
+            "select rotator.use_tenant('{CLOSED}');
+             select rotator.set_delivery_window(jsonb_build_object(
+                 'days', jsonb_build_array(lower(to_char(now() at time zone 'America/New_York' + interval '2 days', 'Dy'))),
+                 'from', '09:00', 'to', '17:00'))"
+        ))
+        .await?;
     work_off(
         &db.admin,
         "select rotator.tick()",
@@ -104,13 +117,15 @@ pub async fn source(options: Options) -> Result<TestDb> {
     db.admin.batch_execute(DELIVER).await?;
     keys(&db.admin).await?;
     // What was queued for a secret that is rotated now is cancelled.
-    db.admin
-        .batch_execute(
-            "select rotator.use_tenant('echo');
-             select rotator.mark_rotated(s.id) from rotator.secrets as s
-             where s.id in (select n.secret_id from rotator.notifications as n where n.state in ('queued', 'retry') and n.kind = 'reminder' limit 2)",
-        )
-        .await?;
+    for (slug, _) in TENANTS {
+        db.admin
+            .batch_execute(&format!(
+                "select rotator.use_tenant('{slug}');
+                 select rotator.mark_rotated(n.secret_id) from rotator.notifications as n
+                 where n.state in ('queued', 'retry') and n.kind = 'reminder' limit 1"
+            ))
+            .await?;
+    }
     db.admin.batch_execute("discard all").await?;
     work_off(
         &db.admin,
@@ -139,6 +154,9 @@ async fn fill(admin: &Client, slug: &str) -> Result<()> {
              select rotator.set_contact('owner-1', 'email', 'owner-1@{slug}.example');
              select rotator.add_notification_policy(21, 'email', 'security@{slug}.example');
              select rotator.set_key_schedule('30 days');
+             select rotator.link_identity('db:{slug}_app', 'email', 'app@{slug}.example');
+             select rotator.set_escalation_policy('nights',
+                 '[{{\"after\": \"1 hour\", \"recipient\": \"night@{slug}.example\", \"channel\": \"email\"}}]');
              select rotator.register_secret('{slug} key ' || n, provider_ref => '{slug}/path/' || n, purpose => '{slug} purpose ' || n,
                  expiry_date => now() + make_interval(days => 40 + n % 300, hours => 12), rotation_interval => '90 days',
                  owner_id => 'owner-' || n % 5, external_id => '{slug}-' || n, labels => jsonb_build_object('row', n))
@@ -155,6 +173,7 @@ async fn fill(admin: &Client, slug: &str) -> Result<()> {
              from generate_series(1, 5) as n;
              select rotator.mark_rotated(id) from rotator.secrets where external_id in ('{slug}-1', '{slug}-2');
              select rotator.retire_secret(id, 'nobody uses it') from rotator.secrets where external_id = '{slug}-3';
+             select rotator.use_escalation_policy(id, 'nights') from rotator.secrets where external_id = '{slug}-4';
              insert into app.vault (tenant) select '{slug}' from generate_series(1, 40);
              update app.vault set sealed = rotator.encrypt('{slug} note ' || id, 'vault.sealed', id::text) where tenant = '{slug}';
              insert into rotator_internal.allowed_value

@@ -123,6 +123,8 @@ async fn deliver(db: &TestDb, count: usize, sidecars: usize) -> Result<(f64, f64
     let settings = [
         ("ROTATOR_SLACK_URL", peer.url.clone()),
         ("ROTATOR_SLACK_BOT_TOKEN", "stand-in".to_owned()),
+        // As for graphile-worker, whose logger is told to print errors alone.
+        ("RUST_LOG", "warn".to_owned()),
     ];
     let settings: Vec<(&str, &str)> = settings
         .iter()
