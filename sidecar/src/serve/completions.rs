@@ -14,6 +14,9 @@ use crate::db::{Completion, DbError, Session};
 const BATCH: usize = 500;
 /// Collects results that end at about the same time.
 const GATHER: Duration = Duration::from_millis(3);
+/// Where so many came together, more do: a report has a price of its own.
+const MANY: usize = 16;
+const GATHER_MANY: Duration = Duration::from_millis(10);
 
 /// Reports until all senders are gone and nothing is left.
 pub async fn run(
@@ -24,13 +27,9 @@ pub async fn run(
 ) {
     let mut batch = Vec::with_capacity(BATCH);
     while results.recv_many(&mut batch, BATCH).await > 0 {
-        if batch.len() < BATCH {
-            sleep(GATHER).await;
-            while batch.len() < BATCH
-                && let Ok(result) = results.try_recv()
-            {
-                batch.push(result);
-            }
+        gather(&mut results, &mut batch, GATHER).await;
+        if batch.len() >= MANY {
+            gather(&mut results, &mut batch, GATHER_MANY).await;
         }
         report(&session, &batch, &health).await;
         // What was given up may have been queued for somebody else.
@@ -38,6 +37,23 @@ pub async fn run(
             wake.notify_one();
         }
         batch.clear();
+    }
+}
+
+/// Waits so long, unless the batch is full, and takes what has come meanwhile.
+async fn gather(
+    results: &mut mpsc::Receiver<Completion>,
+    batch: &mut Vec<Completion>,
+    wait: Duration,
+) {
+    if batch.len() >= BATCH {
+        return;
+    }
+    sleep(wait).await;
+    while batch.len() < BATCH
+        && let Ok(result) = results.try_recv()
+    {
+        batch.push(result);
     }
 }
 
