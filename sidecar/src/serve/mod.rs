@@ -1,9 +1,10 @@
 //! `rotator serve`: starts every part, waits for a signal, and takes them down in an order that loses nothing.
 //!
 //! The parts, one file each: waiting for the database and checking versions (`startup.rs`), LISTEN (`listen.rs`),
-//! claiming and delivering (`dispatch.rs`, `attempt.rs`), what is known of destinations (`circuit.rs`), reporting results (`completions.rs`), engine status and tick
-//! (`upkeep.rs`), re-encryption where nobody else does it (`reencryption.rs`), what the probes tell (`health.rs`) and
-//! what is counted (`figures.rs`), signatures of the audit log (`audit.rs`, `audit_health.rs`), signals (`signals.rs`). Pages, probes and metrics: `http/`.
+//! claiming and delivering (`dispatch.rs`, `attempt.rs`), what each destination gets (`circuit.rs`, `flights.rs`),
+//! reporting results (`completions.rs`), engine status and tick (`upkeep.rs`), re-encryption where nobody else does it
+//! (`reencryption.rs`), what the probes tell (`health.rs`) and what is counted (`figures.rs`), signatures of the audit
+//! log (`audit.rs`, `audit_health.rs`), signals (`signals.rs`). Pages, probes and metrics: `http/`.
 //!
 //! Connections to the database: LISTEN, claim, complete, upkeep, pages; re-encryption once it is on us, and signing of
 //! the audit log where that is set up. Tests:

@@ -81,6 +81,16 @@ pub async fn position(acme: &Acme) -> Result<Value> {
         .await
 }
 
+/// Rules and states of what the owner was to be told.
+pub async fn reminders(acme: &Acme) -> Result<Value> {
+    scalar(
+        &acme.db.admin,
+        "select coalesce(jsonb_agg(rule || ' ' || state order by queued_at, id), '[]') from rotator_internal.notification where kind = 'reminder'",
+        &[],
+    )
+    .await
+}
+
 #[tokio::test]
 async fn four_hours_after_the_last_reminder_the_secondary_owner_is_told_then_the_team_lead()
 -> Result<()> {

@@ -6,7 +6,7 @@ use rotator_tests::scalar;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::escalation::{position, staffed, steps, theirs, tick_in};
+use crate::escalation::{position, reminders, staffed, steps, theirs, tick_in};
 use crate::seed::Acme;
 
 async fn acknowledge(acme: &Acme, id: &Uuid, with: &str) -> Result<()> {
@@ -14,16 +14,6 @@ async fn acknowledge(acme: &Acme, id: &Uuid, with: &str) -> Result<()> {
         .execute(&format!("select rotator.acknowledge($1 {with})"), &[id])
         .await?;
     Ok(())
-}
-
-/// Rules and states of what the owner was to be told.
-async fn reminders(acme: &Acme) -> Result<Value> {
-    scalar(
-        &acme.db.admin,
-        "select coalesce(jsonb_agg(rule || ' ' || state order by queued_at, id), '[]') from rotator_internal.notification where kind = 'reminder'",
-        &[],
-    )
-    .await
 }
 
 #[tokio::test]

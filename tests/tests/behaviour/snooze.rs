@@ -2,11 +2,11 @@
 //! comes when it ends.
 
 use anyhow::{Result, ensure};
-use rotator_tests::{refused, scalar};
-use serde_json::{Value, json};
+use rotator_tests::refused;
+use serde_json::json;
 use uuid::Uuid;
 
-use crate::escalation::{position, staffed, steps, theirs, tick_in};
+use crate::escalation::{position, reminders, staffed, steps, theirs, tick_in};
 use crate::seed::{Acme, rows};
 
 async fn snooze(acme: &Acme, id: &Uuid, hours: i32) -> Result<()> {
@@ -19,15 +19,6 @@ async fn snooze(acme: &Acme, id: &Uuid, hours: i32) -> Result<()> {
         )
         .await?;
     Ok(())
-}
-
-async fn reminders(acme: &Acme) -> Result<Value> {
-    scalar(
-        &acme.db.admin,
-        "select coalesce(jsonb_agg(rule || ' ' || state order by queued_at, id), '[]') from rotator_internal.notification where kind = 'reminder'",
-        &[],
-    )
-    .await
 }
 
 #[tokio::test]
