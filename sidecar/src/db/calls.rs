@@ -11,7 +11,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{DbError, Session};
+use super::{DbError, RawMessage, Session};
 
 /// How long the queue's functions may take. They are short; a server that is silent longer is given up.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
@@ -29,7 +29,7 @@ pub struct Claim {
     pub channel: String,
     /// Decrypted: never logged, never in an error.
     pub recipient: String,
-    pub message: Value,
+    pub message: RawMessage,
     pub attempt: i32,
     /// This attempt's own token: never logged.
     pub link_token: Option<String>,
@@ -281,7 +281,7 @@ fn claim(row: &Row) -> Result<Claim, DbError> {
         channel: column(row, 2, NAME)?,
         // What can't be decrypted is null: that delivery fails, and doesn't hold up its batch.
         recipient: column::<Option<String>>(row, 3, NAME)?.unwrap_or_default(),
-        message: column::<Option<Value>>(row, 4, NAME)?.unwrap_or_default(),
+        message: column::<Option<RawMessage>>(row, 4, NAME)?.unwrap_or_default(),
         attempt: column(row, 5, NAME)?,
         link_token: column(row, 6, NAME)?,
         traceparent: column(row, 7, NAME)?,

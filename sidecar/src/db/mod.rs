@@ -11,6 +11,7 @@ mod error;
 mod hosts;
 mod listener;
 mod press;
+mod raw_message;
 mod session;
 mod ssl;
 mod target;
@@ -23,6 +24,7 @@ pub use calls::{
 pub use error::DbError;
 pub use listener::Listener;
 pub use press::{Pressed, Terms};
+pub use raw_message::RawMessage;
 pub use session::Session;
 pub use target::Target;
 pub use tokio_postgres::{Client, Row};

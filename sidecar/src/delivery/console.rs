@@ -135,6 +135,7 @@ pub(super) fn line(delivery: &Delivery<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::RawMessage;
     use crate::delivery::message::tests::{facts, key_rotation_facts, render, summary_facts};
     use uuid::Uuid;
 
@@ -149,7 +150,7 @@ mod tests {
                 notification_id: Uuid::nil(),
                 recipient: "desk",
                 message: &message,
-                facts: &serde_json::Value::Null,
+                facts: &RawMessage::default(),
                 attempt,
             };
             let id = format!("console:{}", Uuid::nil());
@@ -173,7 +174,7 @@ mod tests {
             notification_id: Uuid::nil(),
             recipient: "desk",
             message: &message,
-            facts: &serde_json::Value::Null,
+            facts: &RawMessage::default(),
             attempt: 1,
         });
         assert!(block.starts_with("\n!! Key rotation of Acme failed: 3 of 10,000 rows"));
@@ -188,7 +189,7 @@ mod tests {
             notification_id: Uuid::nil(),
             recipient: "desk",
             message: &message,
-            facts: &serde_json::Value::Null,
+            facts: &RawMessage::default(),
             attempt: 1,
         };
         let block = block(&delivery);

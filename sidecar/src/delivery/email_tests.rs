@@ -146,7 +146,7 @@ async fn send(smtp: &Smtp) -> Outcome {
         notification_id: Uuid::nil(),
         recipient: "alice@example.com",
         message: &message,
-        facts: &facts,
+        facts: &(&facts).into(),
         attempt: 1,
     };
     smtp.deliver(delivery).await

@@ -2,11 +2,13 @@
 //! programs it is text, in the place where a harmless one would be, and no more of it than fits.
 
 use lettre::message::Mailbox;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::console::{block, line};
 use super::mail::Mail;
+use super::slack_buttons::Choices;
 use super::message::tests::{
     contact_gone_facts, digest_facts, facts, facts_of, key_rotation_facts, render, summary_facts,
     test_facts,
@@ -141,13 +143,14 @@ fn laid(facts: &Value) -> Laid {
         notification_id: Uuid::nil(),
         recipient: "dana@acme.example",
         message: &message,
-        facts,
+        facts: &facts.into(),
         attempt: 1,
     };
     let from: Mailbox = "rotator <rotator@acme.example>".parse().unwrap();
     Laid {
         slack: [None, Some(facts)]
-            .map(|facts| slack_layout::body(&message, facts))
+            .map(|facts| facts.map(|facts| Choices::deserialize(facts).unwrap()))
+            .map(|choices| json!(slack_layout::body(&message, choices.as_ref())))
             .to_vec(),
         mail: Mail::compose(&from, &delivery).unwrap(),
         block: block(&delivery),

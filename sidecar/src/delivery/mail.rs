@@ -105,7 +105,7 @@ pub fn sender(text: &str) -> Result<Mailbox, ConfigError> {
 
 /// One list a tenant, below the sender's domain; the tenant's slug has small letters, digits and hyphens.
 fn list_id(delivery: &Delivery<'_>, domain: &str) -> String {
-    let slug = delivery.facts["tenant"]["slug"]
+    let slug = delivery.facts.tree()["tenant"]["slug"]
         .as_str()
         .unwrap_or_default();
     let is_label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -160,7 +160,7 @@ pub(super) mod tests {
             notification_id: Uuid::nil(),
             recipient: to,
             message: &message,
-            facts,
+            facts: &facts.into(),
             attempt: 1,
         };
         Mail::compose(&from, &delivery)
@@ -343,7 +343,7 @@ pub(super) mod tests {
                 notification_id: Uuid::nil(),
                 recipient: "alice@example.com",
                 message: &message,
-                facts: &Value::Null,
+                facts: &crate::db::RawMessage::default(),
                 attempt: 1,
             };
             assert_eq!(

@@ -18,12 +18,12 @@ mod summary;
 pub(super) mod tests;
 mod words;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 pub use line::{one_line, shorten};
 
-use facts::{ContactGone, Facts, KeyRotation, Summary, Turns};
+use facts::{Head, Turns};
 
 /// What a notification is for. The names are those of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,29 +181,17 @@ impl Message {
     ///
     /// # Errors
     /// A kind this version doesn't know, or facts that are not of the agreed form.
-    pub fn render(
-        facts: &Value,
+    pub fn render<'a>(
+        facts: impl Deserializer<'a> + Copy,
         link: Option<String>,
         pages: &Pages,
     ) -> Result<Self, MessageError> {
-        let name = facts
-            .get("kind")
-            .and_then(Value::as_str)
-            .ok_or(MessageError::Shape)?;
-        let unknown = || MessageError::Kind(shorten(&one_line(name), 40));
-        match Kind::find(name).ok_or_else(unknown)? {
-            Kind::Summary => {
-                let summary = Summary::deserialize(facts).map_err(|_| MessageError::Shape)?;
-                summary::render(&summary, pages)
-            }
-            Kind::KeyRotation => {
-                let rotation = KeyRotation::deserialize(facts).map_err(|_| MessageError::Shape)?;
-                Ok(key_rotation::render(&rotation))
-            }
-            Kind::ContactGone => {
-                let gone = ContactGone::deserialize(facts).map_err(|_| MessageError::Shape)?;
-                Ok(contact_gone::render(&gone))
-            }
+        let head: Head<'_> = read(facts)?;
+        let unknown = || MessageError::Kind(shorten(&one_line(&head.kind), 40));
+        match Kind::find(&head.kind).ok_or_else(unknown)? {
+            Kind::Summary => summary::render(&read(facts)?, pages),
+            Kind::KeyRotation => Ok(key_rotation::render(&read(facts)?)),
+            Kind::ContactGone => Ok(contact_gone::render(&read(facts)?)),
             Kind::Test => words::render(Kind::Test, &read(facts)?, Some(pages.test())),
             kind @ (Kind::Reminder | Kind::Escalation | Kind::Acknowledge | Kind::Resolve) => {
                 words::render(kind, &read(facts)?, link)
@@ -216,7 +204,7 @@ impl Message {
     /// # Errors
     /// Facts that are not of the agreed form.
     pub fn turns(facts: &Value, pages: &Pages) -> Result<Vec<Item>, MessageError> {
-        let turns = Turns::deserialize(facts).map_err(|_| MessageError::Shape)?;
+        let turns: Turns = read(facts)?;
         Ok(summary::turns(&turns, pages))
     }
 
@@ -239,6 +227,6 @@ impl Message {
     }
 }
 
-fn read(facts: &Value) -> Result<Facts, MessageError> {
-    Facts::deserialize(facts).map_err(|_| MessageError::Shape)
+fn read<'a, T: Deserialize<'a>>(facts: impl Deserializer<'a>) -> Result<T, MessageError> {
+    T::deserialize(facts).map_err(|_| MessageError::Shape)
 }

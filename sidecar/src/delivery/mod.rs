@@ -20,6 +20,7 @@ mod sendgrid;
 mod slack;
 mod slack_answer;
 mod slack_api;
+mod slack_blocks;
 mod slack_buttons;
 mod slack_desk;
 mod slack_layout;
@@ -39,7 +40,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::Value;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -49,7 +49,7 @@ pub use outcome::{FinalReason, Outcome, RetryReason};
 pub use slack_desk::{Action, Deed, OPEN, Original, Press, SlackDesk, Spot};
 
 use crate::config::{ConfigError, Settings};
-use crate::db::Claim;
+use crate::db::{Claim, RawMessage};
 
 /// What a channel gets to deliver.
 pub struct Delivery<'a> {
@@ -59,7 +59,7 @@ pub struct Delivery<'a> {
     pub recipient: &'a str,
     pub message: &'a Message,
     /// What the message was made of, for receivers that are programs: the `message` of the claim.
-    pub facts: &'a Value,
+    pub facts: &'a RawMessage,
     /// Counts from 1.
     pub attempt: i32,
 }
@@ -153,7 +153,7 @@ impl Channels {
         if claim.recipient.is_empty() {
             return Outcome::refused("the recipient can't be decrypted");
         }
-        match Message::render(&claim.message, link, &self.pages) {
+        match Message::render(claim.message.text(), link, &self.pages) {
             Ok(message) => {
                 let delivering = channel.deliver(Delivery {
                     notification_id: claim.id,
@@ -233,7 +233,7 @@ mod tests {
             claim_id: Uuid::nil(),
             channel: "slack".to_owned(),
             recipient: "C0DEPLOYS1".to_owned(),
-            message: facts("stripe-prod", 3),
+            message: RawMessage::from(&facts("stripe-prod", 3)),
             attempt: 1,
             link_token: None,
             traceparent: None,

@@ -58,7 +58,7 @@ pub fn event(delivery: &Delivery<'_>, client_url: &str) -> Value {
     if action != "trigger" {
         return event;
     }
-    let fact = |pointer: &str| text(delivery.facts.pointer(pointer));
+    let fact = |pointer: &str| text(delivery.facts.tree().pointer(pointer));
     let tenant = fact("/tenant/name");
     let mut payload = Map::new();
     let mut put = |name: &str, value: Option<String>| {
@@ -87,7 +87,7 @@ pub fn event(delivery: &Delivery<'_>, client_url: &str) -> Value {
 
 /// What is affected: the credential by its name; the tenant, where it is about many.
 fn source(delivery: &Delivery<'_>, tenant: Option<String>) -> String {
-    text(delivery.facts.pointer("/secret/name"))
+    text(delivery.facts.tree().pointer("/secret/name"))
         .or(tenant)
         .unwrap_or_else(|| "rotator".to_owned())
 }
@@ -140,9 +140,9 @@ fn details(delivery: &Delivery<'_>) -> Value {
         ("reference", "/secret/provider_ref"),
         ("expiry date", "/expiry_date"),
     ] {
-        put(name, text(delivery.facts.pointer(pointer)));
+        put(name, text(delivery.facts.tree().pointer(pointer)));
     }
-    let rotation = delivery.facts.pointer("/rotation/id");
+    let rotation = delivery.facts.tree().pointer("/rotation/id");
     put(
         "rotation",
         rotation.and_then(Value::as_i64).map(|id| id.to_string()),

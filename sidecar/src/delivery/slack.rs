@@ -8,12 +8,14 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::value::RawValue;
 use url::Url;
 
 use super::outcome::Outcome;
 use super::slack_answer::{self, Place};
-use super::slack_api::{SlackApi, hook};
+use super::slack_api::{Post, SlackApi, hook};
+use super::slack_blocks::Body;
+use super::slack_buttons::Choices;
 use super::{Channel, Delivering, Delivery, Kind, Lacking, Message, Rate, slack_layout};
 use crate::config::{ConfigError, Settings};
 
@@ -61,24 +63,25 @@ impl Slack {
     }
 
     async fn post(&self, delivery: Delivery<'_>) -> Outcome {
-        let facts = self.has_buttons.then_some(delivery.facts);
-        let body = slack_layout::body(delivery.message, facts);
-        let thread = Thread::deserialize(&delivery.facts["thread"]).ok();
+        let facts = delivery.facts.text();
+        let choices = self.has_buttons.then(|| Choices::deserialize(facts).ok());
+        let body = slack_layout::body(delivery.message, choices.flatten().as_ref());
+        let thread = Thread::read(facts);
         match (address(delivery.recipient), delivery.message.kind) {
             (Some(Address::Conversation(channel)), Kind::Acknowledge | Kind::Resolve) => {
                 self.settle(
                     &channel,
-                    body,
+                    &body,
                     thread.unwrap_or_default(),
                     delivery.message.kind,
                 )
                 .await
             }
             (Some(Address::Conversation(channel)), Kind::Summary) => {
-                self.post_list(&channel, body, delivery.message).await
+                self.post_list(&channel, &body, delivery.message).await
             }
             (Some(Address::Conversation(channel)), _) => {
-                self.post_message(&channel, body, thread.as_ref()).await
+                self.post_message(&channel, &body, thread.as_ref()).await
             }
             (Some(Address::Webhook(_)), Kind::Acknowledge | Kind::Resolve) => {
                 Outcome::permanent("a message by a webhook can't be changed")
@@ -97,17 +100,16 @@ impl Slack {
     }
 
     /// A message; a reply that the channel sees as well where there is a thread.
-    async fn post_message(&self, channel: &str, body: Value, thread: Option<&Thread>) -> Outcome {
+    async fn post_message(&self, channel: &str, body: &Body, thread: Option<&Thread>) -> Outcome {
         if let Some(first) = thread.and_then(Thread::first) {
-            let outcome = self.reply(channel, body.clone(), first, true).await;
+            let outcome = self.reply(channel, body, first, true).await;
             // Without its first message it stands for itself.
             if let Some(outcome) = outcome {
                 return outcome;
             }
         }
-        let mut body = body;
-        body["channel"] = json!(channel);
-        match self.api.call("chat.postMessage", &body).await {
+        let post = Post::to(channel, body);
+        match self.api.call("chat.postMessage", &post).await {
             None => self.no_token.outcome(),
             Some(Err(outcome)) => outcome,
             Some(Ok(answer)) => slack_answer::judge_message(&answer, channel),
@@ -115,15 +117,15 @@ impl Slack {
     }
 
     /// A message about many; with less below each row if it is more than Slack takes.
-    async fn post_list(&self, channel: &str, mut body: Value, message: &Message) -> Outcome {
-        body["channel"] = json!(channel);
-        match self.api.call("chat.postMessage", &body).await {
+    async fn post_list(&self, channel: &str, body: &Body, message: &Message) -> Outcome {
+        let post = Post::to(channel, body);
+        match self.api.call("chat.postMessage", &post).await {
             None => self.no_token.outcome(),
             Some(Err(outcome)) => outcome,
             Some(Ok(answer)) if self.has_buttons && slack_answer::is_too_long(&answer) => {
                 tracing::warn!("Slack refused a message as too long; it is sent without buttons");
                 let body = slack_layout::body(message, None);
-                self.post_message(channel, body, None).await
+                self.post_message(channel, &body, None).await
             }
             Some(Ok(answer)) => slack_answer::judge_message(&answer, channel),
         }
@@ -133,14 +135,16 @@ impl Slack {
     async fn reply(
         &self,
         channel: &str,
-        mut body: Value,
+        body: &Body,
         first: &str,
         loud: bool,
     ) -> Option<Outcome> {
-        body["channel"] = json!(channel);
-        body["thread_ts"] = json!(first);
-        body["reply_broadcast"] = json!(loud);
-        match self.api.call("chat.postMessage", &body).await {
+        let post = Post {
+            thread_ts: Some(first),
+            reply_broadcast: Some(loud),
+            ..Post::to(channel, body)
+        };
+        match self.api.call("chat.postMessage", &post).await {
             None => Some(self.no_token.outcome()),
             Some(Err(outcome)) => Some(outcome),
             Some(Ok(answer)) if slack_answer::is_gone(&answer) => None,
@@ -149,16 +153,17 @@ impl Slack {
     }
 
     /// Somebody acted: the messages about it say so from now on, and its end is told to who follows the thread.
-    async fn settle(&self, channel: &str, body: Value, thread: Thread, kind: Kind) -> Outcome {
+    async fn settle(&self, channel: &str, body: &Body, thread: Thread, kind: Kind) -> Outcome {
         let newest = thread.messages.len().saturating_sub(CHANGED);
         for message in &thread.messages[newest..] {
             let Some(place) = Place::read(message, channel) else {
                 continue;
             };
-            let mut body = body.clone();
-            body["channel"] = json!(place.channel);
-            body["ts"] = json!(place.ts);
-            let outcome = match self.api.call("chat.update", &body).await {
+            let post = Post {
+                ts: Some(&place.ts),
+                ..Post::to(&place.channel, body)
+            };
+            let outcome = match self.api.call("chat.update", &post).await {
                 None => return self.no_token.outcome(),
                 Some(Err(outcome)) => outcome,
                 Some(Ok(answer)) if slack_answer::is_gone(&answer) => continue,
@@ -179,6 +184,16 @@ impl Slack {
 }
 
 impl Thread {
+    /// Of what the message was made of; none where there is none.
+    fn read(facts: &RawValue) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Threaded {
+            #[serde(default)]
+            thread: Option<Thread>,
+        }
+        Threaded::deserialize(facts).ok()?.thread
+    }
+
     /// The timestamp that replies name.
     fn first(&self) -> Option<&str> {
         let kept = self.provider_message_id.as_str();

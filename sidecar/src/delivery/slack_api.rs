@@ -2,15 +2,20 @@
 //! (`response_url`). What answers mean: `slack_answer.rs`; who calls: `slack.rs` (the channel), `slack_desk.rs` (callbacks).
 
 use reqwest::Client;
-use serde_json::Value;
+use reqwest::RequestBuilder;
+use reqwest::header::CONTENT_TYPE;
+use serde::Serialize;
 use url::{Host, Url};
 
 use super::egress::Egress;
 use super::outcome::Outcome;
+use super::slack_blocks::Body;
 use super::web::{self, Answer};
 use crate::config::{ConfigError, Secret, Settings};
 
 const API: &str = "https://slack.com";
+/// Most bodies are smaller.
+const BODY_ROOM: usize = 2048;
 const HOOKS_HOST: &str = "hooks.slack.com";
 
 /// A way to Slack's hosts, or to what stands for them.
@@ -18,8 +23,39 @@ pub struct SlackApi {
     client: Client,
     egress: Egress,
     token: Option<Secret>,
+    /// What the methods are below.
+    base: Url,
     /// Stands for Slack's hosts.
     stand_in: Option<Url>,
+}
+
+/// A message, and where it goes.
+#[derive(Serialize)]
+pub struct Post<'a> {
+    pub channel: &'a str,
+    /// Of the message that this one takes the place of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ts: Option<&'a str>,
+    /// Of the message that this one replies to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread_ts: Option<&'a str>,
+    /// The channel sees the reply, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_broadcast: Option<bool>,
+    #[serde(flatten)]
+    pub body: &'a Body,
+}
+
+impl<'a> Post<'a> {
+    pub const fn to(channel: &'a str, body: &'a Body) -> Self {
+        Self {
+            channel,
+            ts: None,
+            thread_ts: None,
+            reply_broadcast: None,
+            body,
+        }
+    }
 }
 
 impl SlackApi {
@@ -45,11 +81,21 @@ impl SlackApi {
                 hint,
             ));
         }
+        let stand_in = settings.slack_url.clone();
+        let mut base = match &stand_in {
+            Some(url) => url.clone(),
+            None => Url::parse(API).map_err(|error| {
+                ConfigError::invalid("ROTATOR_SLACK_URL", &error.to_string(), "leave it out")
+            })?,
+        };
+        base.set_query(None);
+        base.set_fragment(None);
         Ok(Self {
             client,
             egress,
             token,
-            stand_in: settings.slack_url.clone(),
+            base,
+            stand_in,
         })
     }
 
@@ -57,10 +103,14 @@ impl SlackApi {
     ///
     /// # Errors
     /// As [`web::send`].
-    pub async fn call(&self, method: &str, body: &Value) -> Option<Result<Answer, Outcome>> {
+    pub async fn call(
+        &self,
+        method: &str,
+        body: &impl Serialize,
+    ) -> Option<Result<Answer, Outcome>> {
         let request = self.client.post(self.method(method));
         let token = self.token.as_ref()?;
-        Some(web::send(request.bearer_auth(token.expose()).json(body)).await)
+        Some(send(request.bearer_auth(token.expose()), body).await)
     }
 
     /// The same for the methods that only read, which take no JSON.
@@ -72,7 +122,7 @@ impl SlackApi {
         method: &str,
         query: &[(&str, &str)],
     ) -> Option<Result<Answer, Outcome>> {
-        let mut url = Url::parse(&self.method(method)).ok()?;
+        let mut url = self.method(method);
         url.query_pairs_mut().extend_pairs(query);
         let token = self.token.as_ref()?;
         Some(web::send(self.client.get(url).bearer_auth(token.expose())).await)
@@ -82,22 +132,38 @@ impl SlackApi {
     ///
     /// # Errors
     /// As [`web::send`]; final for a host that is not permitted.
-    pub async fn post_to_hook(&self, url: Url, body: &Value) -> Result<Answer, Outcome> {
+    pub async fn post_to_hook(
+        &self,
+        url: Url,
+        body: &impl Serialize,
+    ) -> Result<Answer, Outcome> {
         let url = match &self.stand_in {
-            Some(base) => format!("{}{}", base.as_str().trim_end_matches('/'), url.path()),
-            None if self.egress.permits_host(url.host().as_ref()) => url.into(),
+            Some(_) => self.below_base(url.path()),
+            None if self.egress.permits_host(url.host().as_ref()) => url,
             None => return Err(Outcome::permanent("the webhook's host is not permitted")),
         };
-        web::send(self.client.post(url).json(body)).await
+        send(self.client.post(url), body).await
     }
 
-    fn method(&self, name: &str) -> String {
-        let base = self
-            .stand_in
-            .as_ref()
-            .map_or(API, |url| url.as_str().trim_end_matches('/'));
-        format!("{base}/api/{name}")
+    fn method(&self, name: &str) -> Url {
+        self.below_base(&format!("/api/{name}"))
     }
+
+    /// Parsing a whole URL for each message would cost as much as writing the message.
+    fn below_base(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        url
+    }
+}
+
+async fn send(request: RequestBuilder, body: &impl Serialize) -> Result<Answer, Outcome> {
+    let mut bytes = Vec::with_capacity(BODY_ROOM);
+    if serde_json::to_writer(&mut bytes, body).is_err() {
+        return Err(Outcome::permanent("the message can't be written as JSON"));
+    }
+    let request = request.header(CONTENT_TYPE, "application/json");
+    web::send(request.body(bytes)).await
 }
 
 /// A URL of Slack's hooks below that path, and nothing that only looks like one.

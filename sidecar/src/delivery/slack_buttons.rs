@@ -3,9 +3,8 @@
 //! How a message looks: `slack_layout.rs`. Who takes a press: `http/slack.rs`.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
-
 use super::message::{Item, Kind, Message, Turn, shorten};
+use super::slack_blocks::{Choice, Confirm, Element};
 use super::slack_layout::plain_text;
 
 /// <https://docs.slack.dev/reference/block-kit/block-elements/button-element>: text.
@@ -30,16 +29,21 @@ const SNOOZES: [(&str, &str, i64); 3] =
 /// Longest name in the question of a row, which has no room for more.
 const ROW_NAME_LIMIT: usize = 40;
 
-/// What the buttons need of a message's facts, or of those of a row.
-#[derive(Deserialize)]
-struct Facts {
+/// What the buttons need of a message's facts, or of those of a row: what may be chosen.
+#[derive(Default, Deserialize)]
+pub struct Choices {
     #[serde(default)]
     expiry_date: Option<String>,
-    days_until_expiry: i64,
+    /// Nothing may be chosen where it isn't said.
+    #[serde(default)]
+    days_until_expiry: Option<i64>,
     #[serde(default)]
     overdue: Option<bool>,
     #[serde(default)]
     has_interval: bool,
+    /// Of each row, where there are rows.
+    #[serde(default)]
+    pub items: Vec<Self>,
 }
 
 /// What somebody wants who pressed one.
@@ -73,12 +77,12 @@ impl Deed {
 }
 
 /// The buttons of a message, without the one that opens its page; none for what nobody acts on.
-pub fn elements(message: &Message, facts: &Value) -> Vec<Value> {
+pub fn elements(message: &Message, choices: &Choices) -> Vec<Element> {
     let acts = matches!(
         message.kind,
         Kind::Reminder | Kind::Escalation | Kind::Acknowledge
     );
-    let (Some(token), true, Ok(facts)) = (message.token(), acts, Facts::deserialize(facts)) else {
+    let (Some(token), true, Some(days)) = (message.token(), acts, choices.days_until_expiry) else {
         return Vec::new();
     };
     let confirm = confirm(
@@ -89,18 +93,18 @@ pub fn elements(message: &Message, facts: &Value) -> Vec<Value> {
         ),
     );
     if message.kind == Kind::Acknowledge {
-        return vec![rotated(&facts, confirm, token)];
+        return vec![rotated(choices, confirm, token)];
     }
-    let mut elements = vec![acknowledge(token), rotated(&facts, confirm, token)];
-    let mut options = snoozes(&facts, token);
-    options.extend(day_before(&facts, token));
+    let mut elements = vec![acknowledge(token), rotated(choices, confirm, token)];
+    let mut options = snoozes(choices, days, token);
+    options.extend(day_before(choices, days, token));
     elements.extend(select(options));
     elements
 }
 
-/// The buttons of a row, without the one that opens its page; `facts` are those of the item.
-pub fn row_elements(item: &Item, facts: &Value) -> Vec<Value> {
-    let (Some(token), Ok(facts)) = (item.token(), Facts::deserialize(facts)) else {
+/// The buttons of a row, without the one that opens its page; the choices are those of the item.
+pub fn row_elements(item: &Item, choices: &Choices) -> Vec<Element> {
+    let (Some(token), Some(days)) = (item.token(), choices.days_until_expiry) else {
         return Vec::new();
     };
     let confirm = confirm(
@@ -109,10 +113,10 @@ pub fn row_elements(item: &Item, facts: &Value) -> Vec<Value> {
     );
     match item.turn {
         Turn::Ended => Vec::new(),
-        Turn::Acknowledged => vec![rotated(&facts, confirm, token)],
+        Turn::Acknowledged => vec![rotated(choices, confirm, token)],
         Turn::Open | Turn::Snoozed => {
-            let mut elements = vec![acknowledge(token), rotated(&facts, confirm, token)];
-            elements.extend(select(snoozes(&facts, token)));
+            let mut elements = vec![acknowledge(token), rotated(choices, confirm, token)];
+            elements.extend(select(snoozes(choices, days, token)));
             elements
         }
     }
@@ -139,41 +143,53 @@ pub fn token_in(block_id: &str) -> Option<&str> {
     Some(token)
 }
 
-fn acknowledge(token: &str) -> Value {
-    json!({
-        "type": "button", "action_id": ACKNOWLEDGE, "value": token,
-        "text": plain_text("Acknowledge", TEXT_LIMIT), "style": "primary",
+fn acknowledge(token: &str) -> Element {
+    button(ACKNOWLEDGE, "Acknowledge", token, Some("primary"), None)
+}
+
+fn button(
+    action_id: &'static str,
+    label: &str,
+    token: &str,
+    style: Option<&'static str>,
+    confirm: Option<Box<Confirm>>,
+) -> Element {
+    Element::Button {
+        action_id,
+        text: plain_text(label, TEXT_LIMIT),
+        value: Some(token.to_owned()),
+        url: None,
+        style,
+        accessibility_label: None,
+        confirm,
+    }
+}
+
+fn confirm(title: &str, text: &str) -> Box<Confirm> {
+    Box::new(Confirm {
+        title: plain_text(title, CONFIRM_TITLE_LIMIT),
+        text: plain_text(text, CONFIRM_TEXT_LIMIT),
+        confirm: plain_text("Yes, it is rotated", 30),
+        deny: plain_text("Not yet", 30),
     })
 }
 
-fn confirm(title: &str, text: &str) -> Value {
-    json!({
-        "title": plain_text(title, CONFIRM_TITLE_LIMIT),
-        "text": plain_text(text, CONFIRM_TEXT_LIMIT),
-        "confirm": plain_text("Yes, it is rotated", 30),
-        "deny": plain_text("Not yet", 30),
-    })
-}
-
-fn rotated(facts: &Facts, confirm: Value, token: &str) -> Value {
-    if facts.has_interval {
-        json!({
-            "type": "button", "action_id": ROTATED, "value": token,
-            "text": plain_text("Mark as rotated", TEXT_LIMIT), "confirm": confirm,
-        })
+fn rotated(choices: &Choices, confirm: Box<Confirm>, token: &str) -> Element {
+    if choices.has_interval {
+        button(ROTATED, "Mark as rotated", token, None, Some(confirm))
     } else {
         // Nobody knows when the new one expires but who rotated it.
-        json!({
-            "type": "datepicker", "action_id": ROTATED_UNTIL,
-            "placeholder": plain_text("Rotated: it expires next…", 150), "confirm": confirm,
-        })
+        Element::Datepicker {
+            action_id: ROTATED_UNTIL,
+            placeholder: plain_text("Rotated: it expires next…", 150),
+            confirm,
+        }
     }
 }
 
 /// For how long it may wait; not at all once it is late.
-fn snoozes(facts: &Facts, token: &str) -> Vec<Value> {
-    let left = facts.days_until_expiry;
-    if facts.overdue.unwrap_or(left < 0) {
+fn snoozes(choices: &Choices, left: i64, token: &str) -> Vec<Choice> {
+    if choices.overdue.unwrap_or(left < 0) {
         return Vec::new();
     }
     SNOOZES
@@ -183,11 +199,11 @@ fn snoozes(facts: &Facts, token: &str) -> Vec<Value> {
         .collect()
 }
 
-fn day_before(facts: &Facts, token: &str) -> Option<Value> {
-    if facts.days_until_expiry <= 2 || facts.overdue == Some(true) {
+fn day_before(choices: &Choices, left: i64, token: &str) -> Option<Choice> {
+    if left <= 2 || choices.overdue == Some(true) {
         return None;
     }
-    let expiry: jiff::Timestamp = facts.expiry_date.as_deref()?.parse().ok()?;
+    let expiry: jiff::Timestamp = choices.expiry_date.as_deref()?.parse().ok()?;
     let until = expiry
         .checked_sub(jiff::SignedDuration::from_hours(24))
         .ok()?;
@@ -195,19 +211,21 @@ fn day_before(facts: &Facts, token: &str) -> Option<Value> {
     Some(option("Until a day before it expires", &until, token))
 }
 
-fn select(options: Vec<Value>) -> Option<Value> {
-    (!options.is_empty()).then(|| {
-        json!({
-            "type": "static_select", "action_id": SNOOZE,
-            "placeholder": plain_text("Snooze", 150), "options": options,
-        })
+fn select(options: Vec<Choice>) -> Option<Element> {
+    (!options.is_empty()).then(|| Element::StaticSelect {
+        action_id: SNOOZE,
+        placeholder: plain_text("Snooze", 150),
+        options,
     })
 }
 
-fn option(text: &str, value: &str, token: &str) -> Value {
+fn option(text: &str, value: &str, token: &str) -> Choice {
     // At most 150 characters, and a token has 43.
     // <https://docs.slack.dev/reference/block-kit/composition-objects/option-object>
-    json!({"text": plain_text(text, TEXT_LIMIT), "value": format!("{value}.{token}")})
+    Choice {
+        text: plain_text(text, TEXT_LIMIT),
+        value: format!("{value}.{token}"),
+    }
 }
 
 /// What Slack tells of one of these that was pressed.
@@ -219,13 +237,13 @@ pub struct Action {
     #[serde(default)]
     pub value: Option<String>,
     #[serde(default)]
-    pub selected_option: Option<Choice>,
+    pub selected_option: Option<Chosen>,
     #[serde(default)]
     pub selected_date: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
-pub struct Choice {
+pub struct Chosen {
     #[serde(default)]
     pub value: String,
 }
@@ -265,10 +283,13 @@ fn snooze_until(choice: &str) -> Option<Deed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
     use crate::delivery::message::tests::{self, facts, facts_of};
 
     fn buttons(facts: &Value) -> Vec<Value> {
-        elements(&tests::render(facts), facts)
+        let choices = Choices::deserialize(facts).unwrap();
+        let elements = elements(&tests::render(facts), &choices);
+        elements.iter().map(|element| json!(element)).collect()
     }
 
     fn ids(buttons: &[Value]) -> Vec<&str> {

@@ -2,12 +2,14 @@
 //! who pressed sees. Also who that is, by mail address, where Slack tells. Who may press, and what then happens: `sql/api`;
 //! taking the call and checking its signature: `http/slack.rs`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::message::{Message, MessageError, Pages};
 use super::outcome::Outcome;
-use super::slack_api::{SlackApi, hook};
+use super::slack_api::{Post, SlackApi, hook};
+use super::slack_blocks::Body;
+use super::slack_buttons::Choices;
 use super::web::Answer;
 use super::{slack_answer, slack_layout, slack_rows};
 use crate::config::{ConfigError, Settings};
@@ -37,6 +39,14 @@ pub struct Spot {
     pub original: Option<Original>,
     /// As Slack gave it.
     pub response_url: Option<String>,
+}
+
+/// An answer that takes the place of the message.
+#[derive(Serialize)]
+struct Replacement<'a> {
+    replace_original: bool,
+    #[serde(flatten)]
+    body: &'a Body,
 }
 
 #[derive(Deserialize)]
@@ -100,14 +110,16 @@ impl SlackDesk {
             return;
         }
         // By an incoming webhook there is nothing that the bot may change, but the press has an answer of its own.
-        let mut answer = body;
-        answer["replace_original"] = json!(true);
+        let answer = Replacement {
+            replace_original: true,
+            body: &body,
+        };
         if let Err(problem) = self.respond(spot, &answer).await {
             tracing::warn!("a message in Slack could not be changed after a press: {problem}");
         }
     }
 
-    fn body(&self, spot: &Spot, facts: &Value, token: &str) -> Result<Value, MessageError> {
+    fn body(&self, spot: &Spot, facts: &Value, token: &str) -> Result<Body, MessageError> {
         if facts["kind"] == "summary" {
             let original = spot.original.as_ref().ok_or(MessageError::Shape)?;
             return slack_rows::changed(original, facts, &self.pages);
@@ -115,7 +127,8 @@ impl SlackDesk {
         let ends = facts["kind"] == "resolve";
         let link = (!ends).then(|| self.pages.of(token));
         let message = Message::render(facts, link, &self.pages)?;
-        Ok(slack_layout::body(&message, Some(facts)))
+        let choices = Choices::deserialize(facts).ok();
+        Ok(slack_layout::body(&message, choices.as_ref()))
     }
 
     /// Tells only the one who pressed.
@@ -153,18 +166,19 @@ impl SlackDesk {
         (ours.ok && ours.team_id == team).then_some(address)
     }
 
-    async fn update(&self, spot: &Spot, body: &Value) -> bool {
+    async fn update(&self, spot: &Spot, body: &Body) -> bool {
         let (Some(channel), Some(ts)) = (&spot.channel, &spot.ts) else {
             return false;
         };
-        let mut body = body.clone();
-        body["channel"] = json!(channel);
-        body["ts"] = json!(ts);
-        let answer = self.api.call("chat.update", &body).await;
+        let post = Post {
+            ts: Some(ts),
+            ..Post::to(channel, body)
+        };
+        let answer = self.api.call("chat.update", &post).await;
         answer.is_some_and(|answer| answer.is_ok_and(|answer| is_done(&answer)))
     }
 
-    async fn respond(&self, spot: &Spot, body: &Value) -> Result<(), &'static str> {
+    async fn respond(&self, spot: &Spot, body: &impl Serialize) -> Result<(), &'static str> {
         let url = spot.response_url.as_deref().unwrap_or_default();
         let url = hook(url, RESPONSES).ok_or("Slack gave no address of its own for an answer")?;
         match self.api.post_to_hook(url, body).await {

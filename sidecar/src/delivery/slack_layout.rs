@@ -4,9 +4,9 @@
 //!
 //! Names and purposes are text of others: they mention nobody, make no link, and don't change what stands around them.
 
-use serde_json::{Value, json};
-
 use super::message::{Message, shorten};
+use super::slack_blocks::{Block, Body, Element, Text};
+use super::slack_buttons::Choices;
 use super::{slack_buttons, slack_rows};
 
 /// <https://docs.slack.dev/reference/block-kit/blocks/section-block>: text of a section.
@@ -22,9 +22,8 @@ const TEXT_LIMIT: usize = 4000;
 /// What the button that opens a page says where others act.
 pub const OPEN_LABEL: &str = "Open";
 
-/// The body of `chat.postMessage` without its channel; also the body for an incoming webhook. With the facts it has buttons
-/// that call back, before the one that opens the page.
-pub fn body(message: &Message, facts: Option<&Value>) -> Value {
+/// How a message looks. With choices it has buttons that call back, before the one that opens the page.
+pub fn body(message: &Message, choices: Option<&Choices>) -> Body {
     let mark = if message.urgent {
         ":rotating_light: "
     } else {
@@ -50,8 +49,8 @@ pub fn body(message: &Message, facts: Option<&Value>) -> Value {
     }
     let mut blocks = vec![section(&text)];
     for (place, item) in message.items.iter().enumerate() {
-        let facts = facts.map(|facts| &facts["items"][place]);
-        blocks.extend(slack_rows::row(item, facts));
+        let choices = choices.and_then(|choices| choices.items.get(place));
+        blocks.extend(slack_rows::row(item, choices));
     }
     let context = [
         message.rest.as_deref(),
@@ -59,11 +58,9 @@ pub fn body(message: &Message, facts: Option<&Value>) -> Value {
         message.why.as_deref(),
     ];
     let context: Vec<String> = context.into_iter().flatten().map(escape).collect();
-    blocks.push(json!({
-        "type": "context",
-        "elements": [mrkdwn(&context.join("\n"), CONTEXT_LIMIT)],
-    }));
-    // What a phone shows before it is unlocked, and screen readers read.
+    blocks.push(Block::Context {
+        elements: [mrkdwn(&context.join("\n"), CONTEXT_LIMIT)],
+    });
     let spoken: Vec<&str> = [subject.as_str(), &when, &todo]
         .into_iter()
         .filter(|text| !text.is_empty())
@@ -71,48 +68,60 @@ pub fn body(message: &Message, facts: Option<&Value>) -> Value {
         .collect();
     let mut fallback = format!("{mark}{}.", spoken.join(". "));
     if let Some(link) = fitting(message.link.as_deref()) {
-        let acts = facts.map_or_else(Vec::new, |facts| slack_buttons::elements(message, facts));
-        let mut button = button(message.button(), link);
-        // Where others act, this one only tells more.
-        if acts.is_empty() && message.urgent {
-            button["style"] = json!("danger");
-        } else if !acts.is_empty() {
-            button["text"]["text"] = json!(OPEN_LABEL);
-        }
-        let mut actions = json!({"type": "actions"});
-        if let Some(id) = slack_buttons::block_id(message).filter(|_| !acts.is_empty()) {
-            actions["block_id"] = json!(id);
-        }
-        actions["elements"] = acts.into_iter().chain([button]).collect();
-        blocks.push(actions);
+        let mut elements = choices.map_or_else(Vec::new, |choices| {
+            slack_buttons::elements(message, choices)
+        });
+        let block_id = slack_buttons::block_id(message).filter(|_| !elements.is_empty());
+        elements.push(if !elements.is_empty() {
+            // Where others act, this one only tells more.
+            button(OPEN_LABEL, link, None, None)
+        } else {
+            button(message.button(), link, message.urgent.then_some("danger"), None)
+        });
+        blocks.push(Block::Actions { block_id, elements });
         fallback.push_str(&format!(" <{}>", entities(link)));
     }
-    json!({
-        "text": cut(&fallback, TEXT_LIMIT),
-        "blocks": blocks,
-        "unfurl_links": false,
-        "unfurl_media": false,
-    })
+    Body::new(cut(&fallback, TEXT_LIMIT), blocks)
 }
 
 /// A section of escaped text.
-pub fn section(escaped: &str) -> Value {
-    json!({"type": "section", "text": mrkdwn(escaped, SECTION_LIMIT)})
+fn section(escaped: &str) -> Block {
+    Block::Section {
+        block_id: None,
+        text: section_text(escaped),
+        accessory: None,
+    }
 }
 
-fn mrkdwn(escaped: &str, limit: usize) -> Value {
+/// The text of a section.
+pub fn section_text(escaped: &str) -> Text {
+    mrkdwn(escaped, SECTION_LIMIT)
+}
+
+fn mrkdwn(escaped: &str, limit: usize) -> Text {
     // `verbatim`: names that look like channels, people or addresses are not made into links.
-    json!({"type": "mrkdwn", "text": cut(escaped, limit), "verbatim": true})
+    Text::Mrkdwn {
+        text: cut(escaped, limit),
+        verbatim: true,
+    }
 }
 
-/// A button that opens a page.
-pub fn button(label: &str, link: &str) -> Value {
-    json!({
-        "type": "button",
-        "action_id": slack_buttons::OPEN,
-        "text": plain_text(label, BUTTON_TEXT_LIMIT),
-        "url": link,
-    })
+/// A button that opens a page; `spoken` is what is read aloud in place of its label.
+pub fn button(
+    label: &str,
+    link: &str,
+    style: Option<&'static str>,
+    spoken: Option<String>,
+) -> Element {
+    Element::Button {
+        action_id: slack_buttons::OPEN,
+        text: plain_text(label, BUTTON_TEXT_LIMIT),
+        value: None,
+        url: Some(link.to_owned()),
+        style,
+        accessibility_label: spoken,
+        confirm: None,
+    }
 }
 
 /// A link that a button may have.
@@ -121,8 +130,11 @@ pub fn fitting(link: Option<&str>) -> Option<&str> {
 }
 
 /// Text without markup. Whether Slack reads entities there is written nowhere, so there are no angle brackets.
-pub fn plain_text(text: &str, limit: usize) -> Value {
-    json!({"type": "plain_text", "text": unbracketed(text, limit), "emoji": false})
+pub fn plain_text(text: &str, limit: usize) -> Text {
+    Text::PlainText {
+        text: unbracketed(text, limit),
+        emoji: false,
+    }
 }
 
 /// The same where only the text is wanted.
@@ -132,6 +144,9 @@ pub fn unbracketed(text: &str, limit: usize) -> String {
 
 /// At most `limit` characters, also by the count of who takes an emoji for two (UTF-16).
 pub fn fit(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
     let mut characters = limit;
     loop {
         let short = shorten(text, characters);
@@ -147,6 +162,10 @@ pub fn fit(text: &str, limit: usize) -> String {
 /// (<https://docs.slack.dev/messaging/formatting-message-text#escaping>); it has none for its markup, so those marks become
 /// others that look alike. An underscore within a word is no markup.
 pub fn escape(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii() && !b"*~`_&<>".contains(&byte);
+    if text.bytes().all(is_plain) {
+        return text.to_owned();
+    }
     let mut escaped = String::with_capacity(text.len());
     let mut before = None;
     let mut rest = text.chars().peekable();
@@ -202,7 +221,14 @@ fn cut(escaped: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde::Deserialize;
+    use serde_json::{Value, json};
     use crate::delivery::message::tests::{self, facts};
+
+    fn body(message: &Message, facts: Option<&Value>) -> Value {
+        let choices = facts.map(|facts| Choices::deserialize(facts).unwrap());
+        json!(super::body(message, choices.as_ref()))
+    }
 
     fn render(name: &str, days: i64) -> Value {
         body(&tests::render(&facts(name, days)), None)

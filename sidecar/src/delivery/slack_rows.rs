@@ -11,9 +11,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::message::{Item, Message, MessageError, Pages, Turn};
-use super::slack_buttons;
+use super::slack_blocks::{Block, Body};
+use super::slack_buttons::{self, Choices};
 use super::slack_layout::{
-    BUTTON_TEXT_LIMIT, OPEN_LABEL, button, escape, fit, fitting, section, unbracketed,
+    BUTTON_TEXT_LIMIT, OPEN_LABEL, button, escape, fit, fitting, section_text, unbracketed,
 };
 
 /// What the block of a row is called; the turn and the id of its notification follow.
@@ -32,8 +33,8 @@ pub struct Original {
 }
 
 /// One secret of a list: what and when, and below it its buttons; where presses aren't heard, one that opens its page.
-/// `facts` are those of the item.
-pub fn row(item: &Item, facts: Option<&Value>) -> Vec<Value> {
+/// The choices are those of the item.
+pub fn row(item: &Item, choices: Option<&Choices>) -> Vec<Block> {
     let (turn, mark) = match (item.turn, item.overdue) {
         (Turn::Open, true) => (0, ":red_circle: "),
         (Turn::Open, false) => (0, ""),
@@ -42,41 +43,36 @@ pub fn row(item: &Item, facts: Option<&Value>) -> Vec<Value> {
         (Turn::Ended, _) => (3, ":white_check_mark: "),
     };
     let what = escape(&fit(&item.what, WHAT_LIMIT));
-    let mut section = section(&format!("{mark}*{what}*\n{}", escape(&item.when)));
-    if let Some(id) = &item.id {
-        section["block_id"] = json!(format!("{ROW}.{turn}.{id}"));
-    }
+    let text = section_text(&format!("{mark}*{what}*\n{}", escape(&item.when)));
+    let block_id = item.id.as_ref().map(|id| format!("{ROW}.{turn}.{id}"));
+    let section = |accessory| Block::Section {
+        block_id,
+        text,
+        accessory,
+    };
     let link = fitting(item.link.as_deref()).filter(|_| item.turn != Turn::Ended);
     let Some(link) = link else {
-        return vec![section];
+        return vec![section(None)];
     };
-    let mut open = button(OPEN_LABEL, link);
     // Read aloud, twenty times "Open" says nothing.
-    open["accessibility_label"] = json!(unbracketed(
-        &format!("{OPEN_LABEL} {}", item.what),
-        BUTTON_TEXT_LIMIT
-    ));
-    let acts = facts.map_or_else(Vec::new, |facts| slack_buttons::row_elements(item, facts));
-    match slack_buttons::row_block_id(item).filter(|_| !acts.is_empty()) {
-        Some(id) => {
-            let elements: Vec<Value> = acts.into_iter().chain([open]).collect();
-            vec![
-                section,
-                json!({"type": "actions", "block_id": id, "elements": elements}),
-            ]
-        }
-        None => {
-            section["accessory"] = open;
-            vec![section]
-        }
+    let spoken = unbracketed(&format!("{OPEN_LABEL} {}", item.what), BUTTON_TEXT_LIMIT);
+    let open = button(OPEN_LABEL, link, None, Some(spoken));
+    let mut elements = choices.map_or_else(Vec::new, |choices| {
+        slack_buttons::row_elements(item, choices)
+    });
+    if elements.is_empty() {
+        return vec![section(Some(Box::new(open)))];
     }
+    elements.push(open);
+    let block_id = slack_buttons::row_block_id(item);
+    vec![section(None), Block::Actions { block_id, elements }]
 }
 
 /// The message that somebody acted in, as it is to be now. `facts` are those of `press_button`, of every row.
 ///
 /// # Errors
 /// Facts that are not of the agreed form.
-pub fn changed(old: &Original, facts: &Value, pages: &Pages) -> Result<Value, MessageError> {
+pub fn changed(old: &Original, facts: &Value, pages: &Pages) -> Result<Body, MessageError> {
     let tokens = old.tokens();
     let mut facts = facts.clone();
     for item in facts["items"].as_array_mut().into_iter().flatten() {
@@ -86,6 +82,7 @@ pub fn changed(old: &Original, facts: &Value, pages: &Pages) -> Result<Value, Me
         item["link_token"] = json!(token);
     }
     let items = Message::turns(&facts, pages)?;
+    let choices = Choices::deserialize(&facts).map_err(|_| MessageError::Shape)?;
     let now: HashMap<&str, (usize, &Item)> = items
         .iter()
         .enumerate()
@@ -95,14 +92,14 @@ pub fn changed(old: &Original, facts: &Value, pages: &Pages) -> Result<Value, Me
     let mut is_said_anew = false;
     for block in &old.blocks {
         if let Some((place, item)) = row_of(block).and_then(|id| now.get(id)) {
-            blocks.extend(row(item, Some(&facts["items"][*place])));
+            blocks.extend(row(item, choices.items.get(*place)));
             is_said_anew = true;
         } else if !(is_said_anew && token_of(block).is_some()) {
-            blocks.push(block.clone());
+            blocks.push(Block::Kept(block.clone()));
             is_said_anew = false;
         }
     }
-    Ok(json!({"text": old.text, "blocks": blocks, "unfurl_links": false, "unfurl_media": false}))
+    Ok(Body::new(old.text.clone(), blocks))
 }
 
 impl Original {
@@ -137,10 +134,15 @@ fn token_of(block: &Value) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::delivery::message::tests;
-    use crate::delivery::slack_layout::body;
+    use crate::delivery::slack_layout;
 
     fn pages() -> Pages {
         Pages::below("https://x.test/a/".to_owned())
+    }
+
+    fn body(message: &Message, facts: Option<&Value>) -> Value {
+        let choices = facts.map(|facts| Choices::deserialize(facts).unwrap());
+        json!(slack_layout::body(message, choices.as_ref()))
     }
 
     fn of_type(body: &Value, kind: &str) -> Vec<Value> {
@@ -247,7 +249,7 @@ mod tests {
         after["items"][2]["snoozed"] = json!({"until": "Tue 1 Dec 2026, 09:00 (UTC)", "by": "sam"});
         // Of the last one the database says nothing any more.
         after["items"].as_array_mut().unwrap().pop();
-        let now = changed(&old, &after, &pages()).unwrap();
+        let now = json!(changed(&old, &after, &pages()).unwrap());
         let rows = of_type(&now, "section");
         let text = |row: usize| rows[row]["text"]["text"].as_str().unwrap();
         assert!(
@@ -287,7 +289,7 @@ mod tests {
         // And from there on.
         let old = Original::deserialize(&now).unwrap();
         after["items"][1]["ended"] = json!({"how": "rotated", "by": "sam"});
-        let now = changed(&old, &after, &pages()).unwrap();
+        let now = json!(changed(&old, &after, &pages()).unwrap());
         assert_eq!(of_type(&now, "actions").len(), 3);
         assert!(
             of_type(&now, "section")[1]["text"]["text"]

@@ -40,7 +40,7 @@ const CONTACT: &[&str] = &["id", "channel", "hint", "owners"];
 /// The whole body.
 pub fn body(delivery: &Delivery<'_>) -> Value {
     let message = delivery.message;
-    let facts = delivery.facts;
+    let facts = delivery.facts.tree();
     let mut data = Map::new();
     data.insert("summary".to_owned(), json!(message.subject));
     data.insert(
@@ -109,7 +109,7 @@ fn key_rotation(facts: &Value) -> Map<String, Value> {
 }
 
 fn items(delivery: &Delivery<'_>) -> Value {
-    let facts = delivery.facts["items"].as_array().into_iter().flatten();
+    let facts = delivery.facts.tree()["items"].as_array().into_iter().flatten();
     let items = facts.zip(&delivery.message.items).map(|(facts, item)| {
         let mut standing = standing(facts, item.overdue);
         standing.insert("link".to_owned(), json!(item.link));
@@ -151,7 +151,7 @@ mod tests {
             notification_id: ID.parse::<Uuid>().unwrap(),
             recipient: "",
             message: &message,
-            facts,
+            facts: &facts.into(),
             attempt: 1,
         })
     }

@@ -1,7 +1,16 @@
 //! What the database says about a notification, as types: `message` of a claim. One secret, many, or a tenant's keys; what
 //! is not needed for words is left out. The same shapes from the other side: `sql/api/{message,summary,key_alert}.sql`.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
+
+/// What tells which of the others it is.
+#[derive(Deserialize)]
+pub struct Head<'a> {
+    #[serde(borrow)]
+    pub kind: Cow<'a, str>,
+}
 
 /// One secret: reminder, test, acknowledge, resolve.
 #[derive(Deserialize)]

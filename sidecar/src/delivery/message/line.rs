@@ -8,6 +8,10 @@ const MARKS: usize = 4;
 /// become blanks. (Joiners and variation selectors stay: emoji and several scripts need them.) Combining marks without a
 /// character of their own are left out: they would change one of ours.
 pub fn one_line(text: &str) -> String {
+    // Most text has nothing of all that.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.trim().to_owned();
+    }
     let mut line = String::with_capacity(text.len());
     let mut marks = MARKS;
     for c in text.chars() {
@@ -36,6 +40,9 @@ pub fn one_line(text: &str) -> String {
 /// At most `limit` characters, the last of them an ellipsis if something was cut; never between a character and what
 /// belongs to it.
 pub fn shorten(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
     let Some((mut end, _)) = text.char_indices().nth(limit.saturating_sub(1)) else {
         return text.to_owned();
     };

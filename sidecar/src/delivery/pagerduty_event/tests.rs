@@ -17,7 +17,7 @@ fn event_of(facts: &Value) -> Value {
             notification_id: ID.parse::<Uuid>().unwrap(),
             recipient: "",
             message: &message,
-            facts,
+            facts: &facts.into(),
             attempt: 1,
         },
         "https://x.test/",

@@ -13,7 +13,7 @@ use rotator_tests::{Sidecar, TestDb, scalar};
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
 
-use crate::peer::Peer;
+use crate::peer::{LIMIT, Peer};
 
 const ROUNDS: usize = 5;
 const QUEUED: usize = 10_000;
@@ -21,7 +21,6 @@ const MANY: usize = 100_000;
 const CHUNK: usize = 1000;
 /// Jobs in flight, as many as a sidecar has.
 const IN_FLIGHT: &str = "32";
-const LIMIT: Duration = Duration::from_secs(180);
 const NAMES: [&str; 4] = [
     "deliveries_per_second",
     "deliveries_per_second_two",
@@ -142,7 +141,7 @@ async fn deliver(db: &TestDb, count: usize, sidecars: usize) -> Result<(f64, f64
         }
         running.push(sidecar);
     }
-    let begun = peer.first().await?;
+    let begun = peer.all(count).await?;
     let pending =
         "select exists (select from rotator_internal.notification where stage = 'pending')";
     until_none(begun, async || scalar(&db.admin, pending, &[]).await).await?;
@@ -250,7 +249,7 @@ async fn graphile(worker: &Path, mode: &str) -> Result<f64> {
         .await?;
     db.admin.batch_execute("vacuum (analyze)").await?;
     let _second = start_graphile(worker, mode, &connection, &url)?;
-    let begun = peer.first().await?;
+    let begun = peer.all(QUEUED).await?;
     let pending = "select exists (select from graphile_worker._private_jobs)";
     until_none(begun, async || scalar(&db.admin, pending, &[]).await).await?;
     let seconds = begun.elapsed().as_secs_f64();

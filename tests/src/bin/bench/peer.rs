@@ -3,16 +3,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 70\r\n\r\n\
     {\"ok\": true, \"channel\": \"C0STANDIN\", \"ts\": \"1700000000.000001\"      }\n";
+
+/// Whoever is not done by then is not going to be.
+pub const LIMIT: Duration = Duration::from_secs(180);
 
 pub struct Peer {
     pub url: String,
@@ -47,10 +51,15 @@ impl Peer {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// When the first request came in.
-    pub async fn first(&mut self) -> Result<Instant> {
+    /// When the first request came in; once so many have come.
+    pub async fn all(&mut self, count: usize) -> Result<Instant> {
         let first = *self.first.wait_for(Option::is_some).await?;
-        first.context("it was waited for")
+        let first = first.context("it was waited for")?;
+        while self.requests() < count {
+            ensure!(first.elapsed() < LIMIT, "not {count} requests after {LIMIT:?}");
+            sleep(Duration::from_millis(2)).await;
+        }
+        Ok(first)
     }
 }
 
