@@ -8,11 +8,11 @@ use uuid::Uuid;
 
 use super::console::{block, line};
 use super::mail::Mail;
-use super::slack_buttons::Choices;
 use super::message::tests::{
     contact_gone_facts, digest_facts, facts, facts_of, key_rotation_facts, render, summary_facts,
     test_facts,
 };
+use super::slack_buttons::Choices;
 use super::{Delivery, Message, pagerduty_event, slack_layout, webhook_event};
 
 /// What is not text of others: what the database makes itself.

@@ -132,13 +132,7 @@ impl Slack {
     }
 
     /// None when what it replies to is gone.
-    async fn reply(
-        &self,
-        channel: &str,
-        body: &Body,
-        first: &str,
-        loud: bool,
-    ) -> Option<Outcome> {
+    async fn reply(&self, channel: &str, body: &Body, first: &str, loud: bool) -> Option<Outcome> {
         let post = Post {
             thread_ts: Some(first),
             reply_broadcast: Some(loud),

@@ -132,11 +132,7 @@ impl SlackApi {
     ///
     /// # Errors
     /// As [`web::send`]; final for a host that is not permitted.
-    pub async fn post_to_hook(
-        &self,
-        url: Url,
-        body: &impl Serialize,
-    ) -> Result<Answer, Outcome> {
+    pub async fn post_to_hook(&self, url: Url, body: &impl Serialize) -> Result<Answer, Outcome> {
         let url = match &self.stand_in {
             Some(_) => self.below_base(url.path()),
             None if self.egress.permits_host(url.host().as_ref()) => url,

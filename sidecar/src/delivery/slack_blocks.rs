@@ -51,14 +51,8 @@ pub enum Block {
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Text {
-    Mrkdwn {
-        text: String,
-        verbatim: bool,
-    },
-    PlainText {
-        text: String,
-        emoji: bool,
-    },
+    Mrkdwn { text: String, verbatim: bool },
+    PlainText { text: String, emoji: bool },
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -2,10 +2,10 @@
 //! in each button's value. Only where callbacks arrive (`ROTATOR_SLACK_SIGNING_SECRET`); else the link is all there is.
 //! How a message looks: `slack_layout.rs`. Who takes a press: `http/slack.rs`.
 
-use serde::Deserialize;
 use super::message::{Item, Kind, Message, Turn, shorten};
 use super::slack_blocks::{Choice, Confirm, Element};
 use super::slack_layout::plain_text;
+use serde::Deserialize;
 
 /// <https://docs.slack.dev/reference/block-kit/block-elements/button-element>: text.
 const TEXT_LIMIT: usize = 75;
@@ -283,8 +283,8 @@ fn snooze_until(choice: &str) -> Option<Deed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
     use crate::delivery::message::tests::{self, facts, facts_of};
+    use serde_json::{Value, json};
 
     fn buttons(facts: &Value) -> Vec<Value> {
         let choices = Choices::deserialize(facts).unwrap();

@@ -76,7 +76,12 @@ pub fn body(message: &Message, choices: Option<&Choices>) -> Body {
             // Where others act, this one only tells more.
             button(OPEN_LABEL, link, None, None)
         } else {
-            button(message.button(), link, message.urgent.then_some("danger"), None)
+            button(
+                message.button(),
+                link,
+                message.urgent.then_some("danger"),
+                None,
+            )
         });
         blocks.push(Block::Actions { block_id, elements });
         fallback.push_str(&format!(" <{}>", entities(link)));
@@ -221,9 +226,9 @@ fn cut(escaped: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::message::tests::{self, facts};
     use serde::Deserialize;
     use serde_json::{Value, json};
-    use crate::delivery::message::tests::{self, facts};
 
     fn body(message: &Message, facts: Option<&Value>) -> Value {
         let choices = facts.map(|facts| Choices::deserialize(facts).unwrap());

@@ -109,7 +109,10 @@ fn key_rotation(facts: &Value) -> Map<String, Value> {
 }
 
 fn items(delivery: &Delivery<'_>) -> Value {
-    let facts = delivery.facts.tree()["items"].as_array().into_iter().flatten();
+    let facts = delivery.facts.tree()["items"]
+        .as_array()
+        .into_iter()
+        .flatten();
     let items = facts.zip(&delivery.message.items).map(|(facts, item)| {
         let mut standing = standing(facts, item.overdue);
         standing.insert("link".to_owned(), json!(item.link));

@@ -27,9 +27,9 @@ async fn ladders_are_set_from_json_chosen_and_removed() -> Result<()> {
     let set = ["escalation", "set", "payments"];
     let from_input = [&set[..], &["-", "--priority", "p1,p2"]].concat();
     let cli = |role: &Role, arguments: &[&str], input: &str| -> Result<Cli> {
-        Ok(Cli::new(&acme.db, role, arguments)?
+        Cli::new(&acme.db, role, arguments)?
             .input(input)
-            .file("steps.json", input.as_bytes())?)
+            .file("steps.json", input.as_bytes())
     };
     for (input, message, hint) in [
         ("[{\"after\": ", "standard input is no JSON", "--help"),

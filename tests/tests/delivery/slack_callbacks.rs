@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rotator_tests::sidecar::http;
 use rotator_tests::slack_sdk::{self, Callback};
 use serde_json::{Value, json};
@@ -158,7 +158,7 @@ async fn what_is_no_press_of_ours_changes_nothing() -> Result<()> {
     ];
     for (place, value, status) in cases {
         let mut payload = good.clone();
-        *payload.pointer_mut(place).unwrap() = value.clone();
+        *payload.pointer_mut(place).context(place)? = value.clone();
         let callback = bench.sdk.callback(SIGNING_SECRET, &payload).await?;
         ensure!(
             callback.send(&bench.url()).await? == status,

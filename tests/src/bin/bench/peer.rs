@@ -56,7 +56,10 @@ impl Peer {
         let first = *self.first.wait_for(Option::is_some).await?;
         let first = first.context("it was waited for")?;
         while self.requests() < count {
-            ensure!(first.elapsed() < LIMIT, "not {count} requests after {LIMIT:?}");
+            ensure!(
+                first.elapsed() < LIMIT,
+                "not {count} requests after {LIMIT:?}"
+            );
             sleep(Duration::from_millis(2)).await;
         }
         Ok(first)
