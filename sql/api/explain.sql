@@ -1,6 +1,6 @@
 -- "Why was I (not) told?": everything that came of a secret's notifications, each attempt, and by which rule, in words.
 -- It reads what the engine keeps anyway; nothing is recorded for it. What will come is api/preview.sql.
--- Covered by tests/tests/behaviour/explain.rs.
+-- Covered by tests/tests/behaviour/{explain,explain_truth}.rs.
 
 create or replace function rotator_internal.notifications_about(tenant uuid, secret uuid)
 returns setof rotator_internal.notification
@@ -41,24 +41,32 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     a rotator_internal.alert;
+    -- Since when it wasn't to be sent; what happened later is no reason.
+    stopped_at timestamptz := coalesce(n.withdrawn_at, waited.ended_at);
 begin
     if n.state = 'suppressed' and waited.ended_as = 'outdated' then
         return 'a more urgent reminder of this secret went to the same recipient';
     elsif n.state = 'suppressed' and n.rule = 'reopened' and n.withdrawn_at is null and waited.ended_as is null then
         return 'a reminder that came due with it says it';
     elsif n.state = 'suppressed' then
+        -- Of an alert that was taken on more than once, it knows the last.
         select x.* into a
         from rotator_internal.alert as x
-        where x.tenant_id = n.tenant_id and x.secret_id = n.secret_id and x.cycle = n.cycle;
+        where x.tenant_id = n.tenant_id and x.secret_id = n.secret_id and x.cycle = n.cycle
+          and x.acknowledged_at <= coalesce(stopped_at, n.queued_at);
         return concat(
-            'somebody had taken it on', ': ' || a.acknowledged_by,
+            'somebody had taken it on', coalesce(': ' || a.acknowledged_by, '; the audit log says who'),
             ' since ' || rotator_internal.local_time(a.acknowledged_at, zone),
             ', until ' || rotator_internal.local_time(a.acknowledged_until, zone));
     elsif waited.ended_as = 'snoozed' then
         return 'the secret was snoozed; the most urgent reminder comes when that ends';
-    elsif s.cycle > n.cycle then
+    elsif exists (
+        select
+        from rotator_internal.rotation as r
+        where r.tenant_id = n.tenant_id and r.secret_id = n.secret_id and r.cycle = n.cycle
+          and r.recorded_at <= coalesce(stopped_at, 'infinity')) then
         return 'it was rotated before';
-    elsif s.retired_at is not null then
+    elsif s.retired_at <= coalesce(stopped_at, 'infinity') then
         return 'the secret was retired before';
     elsif s.snoozed_until > clock_timestamp() then
         return 'the secret is snoozed until ' || rotator_internal.local_time(s.snoozed_until, zone);
@@ -114,6 +122,28 @@ $$;
 comment on function rotator_internal.how_merged(rotator_internal.notification, text) is
     'In which message with others a notification was told, in words.';
 
+create or replace function rotator_internal.is_for_nobody(n rotator_internal.notification) returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return n.channel = 'console' and n.fallback_of is null
+        and not exists (
+            select
+            from rotator_internal.contact as c
+            where c.tenant_id = n.tenant_id and c.owner_id = n.addressee and c.channel = n.channel
+              and c.recipient_id = n.recipient_id)
+        and exists (
+            select
+            from rotator_internal.recipient as r
+            where r.tenant_id = n.tenant_id and r.id = n.recipient_id
+              and rotator_internal.try_open_field(r.tenant_id, 'recipient.address', r.id, r.address) = n.addressee);
+end
+$$;
+
+comment on function rotator_internal.is_for_nobody(rotator_internal.notification) is
+    'Whether nobody had a contact, and it went to the operator''s console under the name of its addressee (nobody_told).';
+
 create or replace function rotator_internal.explain_one(
     n rotator_internal.notification, s rotator_internal.secret, zone text)
 returns table (at timestamptz, outcome text, detail text)
@@ -131,8 +161,15 @@ begin
         return query
         select
             waited.deferred_at, 'deferred'::text,
-            case when waited.is_snoozed then 'the secret is snoozed; that ends ' else 'outside the delivery window; it opens ' end
-                || rotator_internal.local_time(waited.opens_at, zone);
+            case
+                -- What was taken back meanwhile waited no longer, though the tick finds that out at the opening.
+                when coalesce(waited.ended_at, n.withdrawn_at) is not null
+                then case when waited.is_snoozed then 'the secret was snoozed' else 'outside the delivery window' end
+                    || '; it waited until ' || rotator_internal.local_time(least(waited.ended_at, n.withdrawn_at), zone)
+                when waited.is_snoozed
+                then 'the secret is snoozed; that ends ' || rotator_internal.local_time(waited.opens_at, zone)
+                else 'outside the delivery window; it opens ' || rotator_internal.local_time(waited.opens_at, zone)
+            end;
         if n.state = 'deferred' then
             return;
         end if;
@@ -170,6 +207,10 @@ begin
             n.queued_at),
         n.state,
         nullif(concat_ws('; ',
+            case
+                when rotator_internal.is_for_nobody(n)
+                then 'nobody whom it could be for has a contact: for the operator''s console'
+            end,
             'in place of ' || failed.channel || ' '
                 || rotator_internal.hint_of(n.tenant_id, failed.channel::text, failed.recipient_id) || ', which failed',
             case
@@ -191,36 +232,65 @@ comment on function rotator_internal.explain_one(rotator_internal.notification, 
     'What became of a notification: that it waited for the hours, each attempt that failed, and where it stands.';
 
 create or replace function rotator_internal.never_queued(s rotator_internal.secret, zone text)
-returns table (at timestamptz, kind text, rule text, detail text)
+returns table (at timestamptz, kind text, outcome text, rule text, detail text)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    -- A tick has still to look at what is due: the next one, or the one after a snooze.
+    tick_to_come boolean := exists (
+        select
+        from rotator_internal.calendar as c
+        where c.tenant_id = s.tenant_id and c.secret_id = s.id
+          and c.next_event_at <= greatest(clock_timestamp(), s.snoozed_until));
 begin
     return query
-    select r.due_at, 'reminder'::text, 'lead:' || r.lead_time_days, 'a more urgent one, due as well by then, spoke for it'::text
-    from (
-        select distinct
-            p.lead_time_days,
-            rotator_internal.lead_instant(s.expiry_date, p.lead_time_days, s.rotation_interval, zone) as due_at
-        from rotator_internal.policies_of(s.tenant_id, s.id) as p
-    ) as r
-    where r.due_at <= clock_timestamp()
-      and not exists (
+    with missed as (
         select
-        from rotator_internal.notification as n
-        where n.tenant_id = s.tenant_id and n.secret_id = s.id and n.cycle = s.cycle and n.stage <> 'cancelled'
-          and n.rule = 'lead:' || r.lead_time_days and n.due_at = r.due_at)
-      and exists (
-        select
-        from rotator_internal.notification as n
-        where n.tenant_id = s.tenant_id and n.secret_id = s.id and n.cycle = s.cycle and n.stage <> 'cancelled'
-          and n.kind = 'reminder' and n.rule like 'lead:%' and n.due_at >= r.due_at);
+            r.due_at, 'lead:' || r.lead_time_days as rule,
+            tick_to_come and row_number() over (order by r.due_at desc, r.lead_time_days) = 1 as is_awaited,
+            exists (
+                select
+                from rotator_internal.notification as n
+                where n.tenant_id = s.tenant_id and n.secret_id = s.id and n.cycle = s.cycle and n.stage <> 'cancelled'
+                  and n.rule = 'lead:' || r.lead_time_days and n.due_at = r.due_at) as is_queued
+        from (
+            select distinct
+                p.lead_time_days,
+                rotator_internal.lead_instant(s.expiry_date, p.lead_time_days, s.rotation_interval, zone) as due_at
+            from rotator_internal.policies_of(s.tenant_id, s.id) as p
+        ) as r
+        where r.due_at <= clock_timestamp()
+    )
+    select
+        m.due_at, 'reminder'::text,
+        case when not m.is_awaited then 'skipped' when s.snoozed_until > clock_timestamp() then 'snoozed' else 'due' end,
+        m.rule,
+        case
+            when not m.is_awaited then 'a more urgent one, due as well by then, spoke for it'
+            when s.snoozed_until > clock_timestamp()
+            then 'the secret is snoozed until ' || rotator_internal.local_time(s.snoozed_until, zone)
+                || '; the most urgent reminder comes when that ends'
+            else concat('the next tick queues it', '; the last one was ' || rotator_internal.local_time(
+                (select h.last_tick_at from rotator_internal.heartbeat as h), zone))
+        end
+    from missed as m
+    where not m.is_queued
+      and (m.is_awaited
+        or exists (select from missed as x where x.is_awaited and not x.is_queued)
+        or exists (
+            select
+            from rotator_internal.notification as n
+            where n.tenant_id = s.tenant_id and n.secret_id = s.id and n.cycle = s.cycle and n.stage <> 'cancelled'
+              and n.kind = 'reminder' and n.rule like 'lead:%' and n.due_at >= m.due_at));
 
     return query
     select
-        l.due_at, 'escalation'::text, l.rule,
-        'it reaches nobody: no contact of ' || replace(l.target, '_', ' ') || coalesce(' over ' || l.channel, '')
-            || '; the next step takes its time'
+        l.due_at, 'escalation'::text, 'skipped'::text, l.rule,
+        'it reaches nobody: ' || case
+            when l.target = 'pagerduty' then 'owner, team lead, manager and admins have no PagerDuty contact'
+            else 'no contact of ' || replace(l.target, '_', ' ') || coalesce(' over ' || l.channel, '')
+        end || '; the next step, if there is one, takes its time'
     from rotator_internal.alert as a
     cross join lateral rotator_internal.ladder_rungs(
         s.tenant_id, s, a.escalation_policy_id, a.reminded_at, coalesce(a.overdue_from, s.expiry_date), zone,
@@ -236,7 +306,8 @@ end
 $$;
 
 comment on function rotator_internal.never_queued(rotator_internal.secret, text) is
-    'Reminders of this cycle for which a more urgent one spoke, and steps of the ladder that reach nobody: they have no rows.';
+    'What has no rows: reminders of this cycle for which a more urgent one spoke, or that the next tick, or the one after a '
+    'snooze, will queue; and steps of the ladder that reach nobody.';
 
 create or replace function rotator.explain_notifications(secret_id uuid)
 returns table (
@@ -268,7 +339,7 @@ begin
         from rotator_internal.notifications_about(tenant, s.id) as n
         cross join lateral rotator_internal.explain_one(n, s, zone) as x
         union all
-        select q.at, q.kind, null, null, 'skipped', q.rule, q.detail
+        select q.at, q.kind, null, null, q.outcome, q.rule, q.detail
         from rotator_internal.never_queued(s, zone) as q
     ) as e (at, kind, channel, recipient_hint, outcome, rule, detail)
     order by e.at, e.rule, e.channel, e.recipient_hint;
