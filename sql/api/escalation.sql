@@ -42,6 +42,8 @@ declare
     made rotator_internal.escalation_step;
     address text := given ->> 'recipient';
     told text := given ->> 'channel';
+    problem text;
+    advice text;
 begin
     if jsonb_typeof(given) is distinct from 'object' then
         perform rotator_internal.refuse(
@@ -77,7 +79,13 @@ begin
         if told is null then
             perform rotator_internal.refuse('22023', format('%s: a recipient needs its channel', place), 'Give the channel as well.');
         end if;
-        perform rotator_internal.check_address(told, address);
+        begin
+            perform rotator_internal.check_address(told, address);
+        exception
+            when sqlstate '22023' then
+                get stacked diagnostics problem = message_text, advice = pg_exception_hint;
+                perform rotator_internal.refuse('22023', format('%s: %s', place, problem), advice);
+        end;
         made.target := 'recipient';
         made.recipient_id := rotator_internal.intern_recipient(tenant, told, address);
     elsif given ->> 'target' not in ('owner', 'secondary_owner', 'team_lead', 'manager', 'admins') then

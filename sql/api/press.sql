@@ -37,10 +37,7 @@ begin
         or subject = secret.owner_id or subject = secret.secondary_owner_id or subject = secret.team_lead_id then
         return known.role;
     end if;
-    perform rotator_internal.refuse(
-        '42501', format('role %s may not do this', coalesce(known.role, 'none')),
-        'It takes editor or admin, or the secret''s owner, secondary owner or team lead; a tenant admin grants a role with '
-        'rotator.add_member.');
+    perform rotator_internal.refuse_handling(known.role);
 end
 $$;
 

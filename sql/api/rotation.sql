@@ -2,6 +2,20 @@
 -- it, in one transaction. Called by members (here) and by links (api/link.sql). Table: schema/secret.sql.
 -- Covered by tests/tests/behaviour/rotation.rs.
 
+create or replace function rotator_internal.refuse_handling(role text) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform rotator_internal.refuse(
+        '42501', format('role %s may not do this', coalesce(role, 'none')),
+        'It takes editor or admin, or the secret''s owner, secondary owner or team lead; a tenant admin grants a role with '
+        'rotator.add_member.');
+end
+$$;
+
+comment on function rotator_internal.refuse_handling(text) is 'Raises 42501: whoever has this role may not handle that secret.';
+
 create or replace function rotator_internal.may_handle(secret rotator_internal.secret) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -11,8 +25,9 @@ declare
 begin
     if me is distinct from secret.owner_id
         and me is distinct from secret.secondary_owner_id
-        and me is distinct from secret.team_lead_id then
-        perform rotator_internal.require_role('editor', 'admin');
+        and me is distinct from secret.team_lead_id
+        and rotator.current_member_role() in ('editor', 'admin') is not true then
+        perform rotator_internal.refuse_handling(rotator.current_member_role());
     end if;
 end
 $$;

@@ -116,7 +116,8 @@ begin
     if misused is not null then
         perform rotator_internal.refuse(
             '22023', format('%s can''t be set', misused),
-            'Rotations go through rotator.mark_rotated, acknowledgements through rotator.acknowledge.');
+            'Rotations go through rotator.mark_rotated, acknowledgements through rotator.acknowledge, snoozes through '
+            'rotator.snooze.');
     end if;
 
     if tg_op = 'INSERT' then

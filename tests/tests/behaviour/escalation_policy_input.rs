@@ -73,12 +73,12 @@ fn wrong() -> Vec<(Value, Option<Vec<&'static str>>, &'static str)> {
         (
             json!([{"after": "1 hour", "recipient": "a b", "channel": "email"}]),
             None,
-            "no email recipient",
+            "step 1: that is no email recipient",
         ),
         (
             json!([{"after": "1 hour", "recipient": "a@b.example\r\nBcc: x@y.example", "channel": "email"}]),
             None,
-            "no email recipient",
+            "step 1: that is no email recipient",
         ),
         (
             with("channel", json!("fax")),
