@@ -124,6 +124,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     zone text := rotator_internal.zone_of(secret.tenant_id);
+    taken rotator_internal.alert;
     result jsonb;
 begin
     -- A second press of the button, also of the one that ended the cycle. To snooze again is no repeat, unless it is until
@@ -139,7 +140,8 @@ begin
 
     result := jsonb_build_object('action', action);
     if action = 'acknowledge' then
-        perform rotator_internal.acknowledge(secret, note, until, actor, source);
+        taken := rotator_internal.acknowledge(secret, note, until, actor, source);
+        result := result || jsonb_build_object('until_local', rotator_internal.local_time(taken.acknowledged_until, zone));
     elsif action = 'snooze' then
         if until is null then
             perform rotator_internal.refuse('22023', 'until is missing', 'Give the time until which nobody is to be told.');

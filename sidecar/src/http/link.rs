@@ -231,6 +231,9 @@ fn done(action: &str, name: &str, zone: &str, result: Value) -> Response {
         }
     };
     let by = done.deed.sentence(zone);
+    let quiet = done.until_local.map_or_else(String::new, |until| {
+        format!("Nobody is told about it until {until}. ")
+    });
     let (title, first) = match (action, done.already) {
         ("rotated", true) => (
             "Already marked as rotated",
@@ -241,13 +244,7 @@ fn done(action: &str, name: &str, zone: &str, result: Value) -> Response {
             format!("{name} is rotated. Thank you."),
         ),
         ("snooze", true) => ("Already snoozed", format!("{name} was snoozed {by}.")),
-        ("snooze", false) => (
-            "Snoozed",
-            match done.until_local {
-                Some(until) => format!("Nobody is told about {name} until {until}."),
-                None => format!("{name} is snoozed."),
-            },
-        ),
+        ("snooze", false) => ("Snoozed", format!("{name} is snoozed.")),
         (_, true) => (
             "Already acknowledged",
             format!("{name} was acknowledged {by}."),
@@ -267,9 +264,9 @@ fn done(action: &str, name: &str, zone: &str, result: Value) -> Response {
         ("rotated", false, Some(next)) => format!("It expires next: {next}."),
         ("rotated", false, None) => String::new(),
         ("snooze", ..) => {
-            "Nobody has taken it on: it still has to be rotated before it expires.".to_owned()
+            format!("{quiet}Nobody has taken it on: it still has to be rotated before it expires.")
         }
-        _ => "When that is done, open the same link again and say so.".to_owned(),
+        _ => format!("{quiet}When it is rotated, open the same link again and say so."),
     };
     let lines: Vec<&str> = [first.as_str(), second.as_str()]
         .into_iter()

@@ -242,7 +242,19 @@ async fn ack_needs_an_open_alert() -> Result<()> {
     )?
     .ok()
     .await?;
-    ensure!(done == "acknowledged: Stripe live\n", "{done}");
+    ensure!(
+        done.starts_with("acknowledged until 20") && done.ends_with(": Stripe live\n"),
+        "{done}"
+    );
+    // Who comes second is told who has it.
+    let admin = acme.db.member("acme", "admin").await?;
+    let second = Cli::new(&acme.db, &admin, &["secrets", "ack", "Stripe live"])?
+        .ok()
+        .await?;
+    ensure!(
+        second.starts_with(&format!("acknowledged by {} until 20", editor.subject())),
+        "{second}"
+    );
     let by: Option<String> = rotator_tests::scalar(
         &acme.operator,
         "select acknowledged_by from rotator.secrets where id = $1",

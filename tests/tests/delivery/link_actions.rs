@@ -23,7 +23,9 @@ async fn acknowledging_counts_once_and_leaves_rotated_usable() -> Result<()> {
 
     let (status, page) = post(&link, "action=acknowledge&note=on+it").await?;
     ensure!(
-        status == 200 && page.contains("Acknowledged"),
+        status == 200
+            && page.contains("Acknowledged")
+            && page.contains("Nobody is told about it until "),
         "{status} {page}"
     );
     ensure!(
@@ -198,7 +200,8 @@ async fn snoozing_needs_only_the_choice_and_ends_before_it_expires() -> Result<(
     ensure!(
         status == 200
             && page.contains("<h1>Snoozed")
-            && page.contains("Nobody is told about in a week until "),
+            && page.contains("in a week is snoozed.")
+            && page.contains("Nobody is told about it until "),
         "{status} {page}"
     );
     let until = format!("{} 08:00", day(3).await?);

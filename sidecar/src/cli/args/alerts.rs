@@ -46,7 +46,10 @@ pub struct SetEscalation {
 }
 
 #[derive(Args)]
-#[command(group = clap::ArgGroup::new("choice").required(true))]
+#[command(
+    group = clap::ArgGroup::new("choice").required(true),
+    override_usage = "rotator escalation use [OPTIONS] <ID|NAME> <LADDER|--default>"
+)]
 pub struct UseEscalation {
     /// The secret, by id or name
     #[arg(value_name = "ID|NAME")]

@@ -14,12 +14,21 @@ use crate::failure::{Exit, Failure};
 use crate::import::Item;
 use crate::import::text::printable;
 
-const ACKNOWLEDGED: [Column; 2] = [Column::hidden("id"), Column::hidden("acknowledged")];
+const ACKNOWLEDGED: [Column; 4] = [
+    Column::hidden("id"),
+    Column::hidden("acknowledged"),
+    Column::hidden("acknowledged_by"),
+    Column::hidden("acknowledged_until"),
+];
 const SNOOZED: [Column; 2] = [Column::hidden("id"), Column::hidden("snoozed_until")];
 const ROTATED: [Column; 2] = [Column::hidden("id"), Column::hidden("next_expiry_date")];
 
 const ACKNOWLEDGE: &str =
     "select rotator.acknowledge(secret_id => $1::uuid, note => $2, until => $3::timestamptz)::text";
+
+/// Whoever took it on first has it.
+const WHO_HAS_IT: &str = "select to_jsonb(a.acknowledged_by), to_jsonb(a.acknowledged_until), a.acknowledged_by = rotator.current_actor()
+    from rotator.alerts as a where a.secret_id = $1::uuid and a.state = 'acknowledged'";
 
 const SNOOZE: &str = "select rotator.snooze(
     secret_id => $1::uuid, until => $2::timestamptz, reason => $3)::text, to_jsonb($2::timestamptz)";
@@ -38,11 +47,25 @@ pub async fn ack(place: &Place, args: Ack) -> Result<Exit, Failure> {
         args.until.as_deref(),
     ];
     session.call(ACKNOWLEDGE, &parameters).await?;
+    let rows = session.call(WHO_HAS_IT, &[Some(&secret.id)]).await?;
+    let by: Value = only(&rows, 0)?;
+    let until: Value = only(&rows, 1)?;
+    let somebody_else = if only(&rows, 2)? {
+        String::new()
+    } else {
+        format!(" by {}", printable(by.as_str().unwrap_or_default()))
+    };
+    let text = format!(
+        "acknowledged{somebody_else} until {}: {}",
+        minute(until.as_str().unwrap_or_default()),
+        printable(&secret.name)
+    );
     let row = Item::from_iter([
         ("id".to_owned(), Value::String(secret.id)),
         ("acknowledged".to_owned(), Value::Bool(true)),
+        ("acknowledged_by".to_owned(), by),
+        ("acknowledged_until".to_owned(), until),
     ]);
-    let text = format!("acknowledged: {}", printable(&secret.name));
     print_one(args.output.format, &text, &ACKNOWLEDGED, &row)?;
     Ok(Exit::Ok)
 }
