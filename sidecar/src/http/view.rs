@@ -159,10 +159,6 @@ impl View {
         }
     }
 
-    pub fn is_rotated(&self) -> bool {
-        self.state == "rotated"
-    }
-
     pub fn is_acknowledged(&self) -> bool {
         self.state == "acknowledged"
     }

@@ -288,6 +288,19 @@ fn it_says_why_it_comes_now_and_to_whom() {
         facts["addressee"] = json!("alice");
         assert_eq!(why(&facts), reason);
     }
+    // Of an import, or after an outage: it would else say that it still expires.
+    for (lead, reason) in [
+        (
+            1,
+            "This is the reminder for 1 day before it expired; it comes late.",
+        ),
+        (0, "This is the reminder for the day it expired."),
+        (-7, "This is the reminder for 7 days after it expires."),
+    ] {
+        let mut facts = facts("k", -9);
+        facts["lead_time_days"] = json!(lead);
+        assert_eq!(why(&facts), reason);
+    }
     let mut stood_in = facts("k", 3);
     stood_in["addressee"] = json!("sam");
     assert!(why(&stood_in).ends_with("expires. sam is told because alice has no contact."));

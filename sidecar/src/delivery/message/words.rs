@@ -49,7 +49,7 @@ pub fn render(kind: Kind, facts: &Facts, link: Option<String>) -> Result<Message
         when: when(kind, facts, overdue),
         todo: todo(kind, facts, overdue),
         who: who(facts),
-        why: why(kind, facts),
+        why: why(kind, facts, overdue),
         link,
         priority: facts.secret.priority.as_deref().map(one_line),
         urgent: overdue || days <= 0,
@@ -208,9 +208,9 @@ fn is_reopened(facts: &Facts) -> bool {
 }
 
 /// Why it is sent now, and why to them, where that isn't plain.
-fn why(kind: Kind, facts: &Facts) -> Option<String> {
+fn why(kind: Kind, facts: &Facts, overdue: bool) -> Option<String> {
     let mut sentences = match kind {
-        Kind::Reminder => reminder_reasons(facts),
+        Kind::Reminder => reminder_reasons(facts, overdue),
         Kind::Escalation => ladder_reason(facts).into_iter().collect(),
         _ => return None,
     };
@@ -222,7 +222,7 @@ fn why(kind: Kind, facts: &Facts) -> Option<String> {
     (!sentences.is_empty()).then(|| sentences.join(" "))
 }
 
-fn reminder_reasons(facts: &Facts) -> Vec<String> {
+fn reminder_reasons(facts: &Facts, overdue: bool) -> Vec<String> {
     let mut reasons = Vec::new();
     if is_reopened(facts) {
         let who = facts.acknowledged_last.as_deref().map(person);
@@ -236,6 +236,10 @@ fn reminder_reasons(facts: &Facts) -> Vec<String> {
             days => format!("{days} days"),
         };
         reasons.push(match lead {
+            0 if overdue => "This is the reminder for the day it expired.".to_owned(),
+            1.. if overdue => {
+                format!("This is the reminder for {distance} before it expired; it comes late.")
+            }
             0 => "This is the reminder for the day it expires.".to_owned(),
             1.. => format!("This is the reminder for {distance} before it expires."),
             _ => format!("This is the reminder for {distance} after it expires."),
