@@ -127,7 +127,7 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return n.channel = 'console' and n.fallback_of is null
+    return n.channel = 'console'
         and not exists (
             select
             from rotator_internal.contact as c
@@ -142,7 +142,8 @@ end
 $$;
 
 comment on function rotator_internal.is_for_nobody(rotator_internal.notification) is
-    'Whether nobody had a contact, and it went to the operator''s console under the name of its addressee (nobody_told).';
+    'Whether nobody had a contact, or one that works, and it went to the operator''s console under the name of its addressee '
+    '(nobody_told, next_to_tell).';
 
 create or replace function rotator_internal.explain_one(
     n rotator_internal.notification, s rotator_internal.secret, zone text)
@@ -209,7 +210,7 @@ begin
         nullif(concat_ws('; ',
             case
                 when rotator_internal.is_for_nobody(n)
-                then 'nobody whom it could be for has a contact: for the operator''s console'
+                then 'nobody was left to tell: for the operator''s console'
             end,
             'in place of ' || failed.channel || ' '
                 || rotator_internal.hint_of(n.tenant_id, failed.channel::text, failed.recipient_id) || ', which failed',

@@ -176,16 +176,31 @@ async fn the_console_where_nobody_has_a_contact_is_called_that() -> Result<()> {
     acme.tick().await?;
     let said = detail(&acme, &id, "queued", "lead:7").await?;
     ensure!(
-        said.starts_with("nobody whom it could be for has a contact: for the operator's console; "),
+        said.starts_with("nobody was left to tell: for the operator's console; "),
+        "{said}"
+    );
+    // Nor where everything else has failed.
+    let sql = "select rotator.set_contact('mo', 'email', 'mo@acme.example')";
+    acme.operator.execute(sql, &[]).await?;
+    let with = "owner_id => 'mo', expiry_date => now() + interval '5 days'";
+    let failed = acme.register("failed", with).await?;
+    acme.tick().await?;
+    for claim in acme.claim().await? {
+        ensure!(if claim.channel == "email" {
+            acme.fail(&claim, "permanent").await?
+        } else {
+            acme.complete(&claim).await?
+        });
+    }
+    let said = detail(&acme, &failed, "queued", "lead:7").await?;
+    ensure!(
+        said.starts_with("nobody was left to tell: for the operator's console; in place of email "),
         "{said}"
     );
     // A console that is somebody's is not the operator's.
     let sql = "select rotator.set_contact('ghost', 'console', 'ghost')";
     acme.operator.execute(sql, &[]).await?;
-    assert_eq!(
-        detail(&acme, &id, "queued", "lead:7").await?,
-        "it waits for a worker"
-    );
+    assert_eq!(detail(&acme, &id, "sent", "lead:7").await?, "");
     Ok(())
 }
 
