@@ -278,6 +278,10 @@ begin
     set state = case when n.state = 'leased' then n.state else 'cancelled' end, withdrawn_at = clock_timestamp()
     where n.tenant_id = leaving.tenant_id and n.stage in ('pending', 'gathering');
     get diagnostics cancelled = row_count;
+    -- What failed is nobody's any more (api/fallback_summary.sql).
+    update rotator_internal.notification as n
+    set falls_back = false
+    where n.tenant_id = leaving.tenant_id and n.falls_back;
     update rotator_internal.tenant as t
     set status = 'offboarded'
     where t.tenant_id = leaving.tenant_id;

@@ -1,6 +1,6 @@
 -- What nobody could be told by any way: it stands on the first of its chain (api/fallback.sql), in a view, in doctor() and
 -- in engine_status(), which the sidecar looks at. It counts until somebody knows: until the secret is rotated, retired or
--- taken on, or the same person is reached about it after all. Covered by tests/tests/behaviour/fallback.rs.
+-- taken on, its tenant leaves, or the same person is reached about it after all. Covered by tests/tests/behaviour/undeliverable.rs.
 
 create or replace function rotator_internal.give_up(notification uuid) returns void
 language plpgsql
@@ -108,6 +108,7 @@ begin
     from (
         select n.undeliverable_at
         from rotator_internal.notification as n
+        join rotator_internal.tenant as t on t.tenant_id = n.tenant_id and t.status = 'active'
         where n.undeliverable_at is not null and rotator_internal.is_undeliverable(n)
         order by n.undeliverable_at desc
         -- However bad it is, whoever asks each quarter of a minute gets an answer.
@@ -117,7 +118,7 @@ end
 $$;
 
 comment on function rotator_internal.undeliverable_now() is
-    'How many notifications of all tenants reached nobody, 10,000 at most, and when the latest was given up.';
+    'How many notifications of tenants in use reached nobody, 10,000 at most, and when the latest was given up.';
 
 create or replace view rotator.undeliverable
 with (security_invoker = true)

@@ -121,3 +121,29 @@ async fn a_backlog_that_fails_is_handed_on_in_steps_and_arrives_as_one_message()
     assert_eq!(falling, 0);
     Ok(())
 }
+
+#[tokio::test]
+async fn of_a_tenant_that_left_nothing_is_handed_on() -> Result<()> {
+    let acme = Acme::new().await?;
+    contact(&acme, "dana", "slack", "C0DEPLOYS1").await?;
+    acme.operator
+        .execute("select rotator.add_member('ada', 'admin')", &[])
+        .await?;
+    contact(&acme, "ada", "email", "ada@acme.example").await?;
+    let sql = "select count(*) from rotator.import_secrets((
+        select jsonb_agg(jsonb_build_object('name', 'old-' || n, 'owner_id', 'dana', 'expiry_date', now() - interval '1 day'))
+        from generate_series(1, 3) as n)) where action = 'created'";
+    assert_eq!(scalar::<i64>(&acme.editor, sql, &[]).await?, 3);
+    tick_on(&acme).await?;
+    let summary = acme.claim_one().await?;
+    ensure!(acme.fail(&summary, "permanent").await?);
+    acme.operator
+        .execute("select rotator.offboard_tenant('acme', 'acme')", &[])
+        .await?;
+    tick_on(&acme).await?;
+    ensure!(
+        acme.claim().await?.is_empty(),
+        "nobody can read it any more"
+    );
+    Ok(())
+}

@@ -127,3 +127,14 @@ async fn an_incident_that_can_not_be_closed_is_said_too() -> Result<()> {
     assert_eq!(listed, json!([{"kind": "resolve", "channel": "pagerduty"}]));
     Ok(())
 }
+
+#[tokio::test]
+async fn of_a_tenant_that_left_it_counts_no_longer() -> Result<()> {
+    let acme = nobody().await?;
+    ensure!(!doctor(&acme).await? && counted(&acme).await? == 1);
+    acme.operator
+        .execute("select rotator.offboard_tenant('acme', 'acme')", &[])
+        .await?;
+    ensure!(doctor(&acme).await? && counted(&acme).await? == 0);
+    Ok(())
+}
