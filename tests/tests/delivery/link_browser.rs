@@ -181,6 +181,7 @@ async fn every_page_fits_a_phone_and_neither_asks_others_nor_breaks_its_policy()
         browser.run(at_once).await? == Value::Bool(true),
         "one has to look for what was wrong"
     );
+    browser.picture("refused").await?;
     is_quiet_and_fits(&browser, &desk, &name).await?;
     send("snooze").await?;
     is_quiet_and_fits(&browser, &desk, "Snoozed").await?;

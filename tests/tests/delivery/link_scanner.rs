@@ -34,11 +34,13 @@ const SEND: [&str; 3] = [
 async fn press_everything(browser: &Browser, heading: &str) -> Result<usize> {
     let mut presses = 0;
     for element in browser.elements(NO_FIELDS).await? {
-        browser.click_at(&element).await?;
+        let pressed = browser.click_at(&element).await;
+        pressed.context("a click led away from the page")?;
         presses += 1;
     }
     for element in browser.elements(FOCUSABLE).await? {
-        browser.run_on("arguments[0].focus()", &[&element]).await?;
+        let there = browser.run_on("arguments[0].focus()", &[&element]).await;
+        there.context("Enter led away from the page")?;
         browser.press(ENTER).await?;
         presses += 1;
     }
