@@ -231,9 +231,9 @@ async fn every_page_fits_a_phone_and_neither_asks_others_nor_breaks_its_policy()
         noticed.complaints.extend(more.complaints);
         noticed.requests.extend(more.requests);
         let complains = |about: &str| noticed.complaints.iter().any(|line| line.contains(about));
-        Ok(complains("Loading the image")
-            && complains("inline style")
-            && complains("inline script")
+        Ok(complains("img-src")
+            && complains("style-src")
+            && complains("script-src")
             && noticed
                 .requests
                 .iter()
