@@ -79,6 +79,38 @@ comment on function rotator_internal.wait_for_unsaid(rotator_internal.secret, ti
     'After the messages of a locked secret were withdrawn for a snooze: what was said before isn''t said again when it ends. '
     'Returns whether this withdrew the last reminder, before anybody heard of it.';
 
+create or replace function rotator_internal.want_lost(places tid[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute $sql$
+        update rotator_internal.notification as n
+        set withdrawn_at = null
+        from rotator_internal.secret as s
+        cross join rotator_internal.alert as a
+        where n.ctid = any ($1) and n.state = 'leased' and n.withdrawn_at is not null and n.kind in ('reminder', 'escalation')
+          and s.tenant_id = n.tenant_id and s.id = n.secret_id and s.cycle = n.cycle and s.retired_at is null
+          and a.tenant_id = n.tenant_id and a.secret_id = n.secret_id and a.cycle = n.cycle and a.state = 'open'
+          -- It was withdrawn for a snooze that has ended, or an acknowledgement; of a reminder that one says it is open again.
+          and (s.snoozed_until between n.withdrawn_at and clock_timestamp()
+            or (n.kind = 'escalation' and a.reopened_at >= n.withdrawn_at
+                and (s.snoozed_until > clock_timestamp()) is not true))
+          and n.queued_at >= coalesce(a.ladder_from, '-infinity')
+          -- What came since says more.
+          and not exists (
+            select
+            from rotator_internal.notification as x
+            where x.tenant_id = n.tenant_id and x.secret_id = n.secret_id and x.cycle = n.cycle and x.stage <> 'cancelled'
+              and x.kind = n.kind and x.recipient_id = n.recipient_id and x.queued_at > n.withdrawn_at)
+    $sql$ using places;
+end
+$$;
+
+comment on function rotator_internal.want_lost(tid[]) is
+    'Of these locked rows, whose workers are lost: what was withdrawn for a silence that is over by now may be tried again, by '
+    'the next claim.';
+
 create or replace function rotator_internal.snooze(
     secret rotator_internal.secret, until timestamptz, reason text, actor text, source text, is_admin boolean default false)
 returns void
@@ -122,8 +154,11 @@ begin
     perform rotator_internal.plan(secret.tenant_id, secret.id);
     last_unsaid := rotator_internal.wait_for_unsaid(secret, until, withdrawn);
     update rotator_internal.alert as a
+    -- One that ended while an earlier snooze held ends with this one now; else the tick looks, see api/escalate.sql.
     set acknowledged_until = case
-            when a.state = 'acknowledged' then greatest(a.acknowledged_until, snooze.until) else a.acknowledged_until end,
+            when a.state = 'acknowledged' and a.acknowledged_until = secret.snoozed_until then snooze.until
+            else a.acknowledged_until
+        end,
         -- The last reminder, which hadn't gone yet: it goes at the end, and the ladder counts from there.
         reminded_at = case when w.is_unheard then null else a.reminded_at end,
         next_escalation_at = case when a.state = 'open' and a.reminded_at is not null and not w.is_unheard then snooze.until end
