@@ -84,25 +84,46 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- Row by row, by index look-ups: the claim that asks must not wait for a plan from when the tables were empty.
     execute $sql$
+        with held as materialized (
+            select n.ctid as place, n.tenant_id, n.secret_id, n.cycle, n.kind, n.recipient_id, n.queued_at, n.withdrawn_at
+            from rotator_internal.notification as n
+            where n.ctid = any ($1) and n.state = 'leased' and n.withdrawn_at is not null
+              and n.kind in ('reminder', 'escalation')
+        ),
+        judged as materialized (
+            select
+                h.place,
+                s.retired_at is null and a.state = 'open' and h.queued_at >= coalesce(a.ladder_from, '-infinity')
+                    and (s.snoozed_until > clock_timestamp()) is not true
+                    -- For a snooze that has ended, or an acknowledgement: of a reminder that one says it is open again.
+                    and (s.snoozed_until >= h.withdrawn_at or (h.kind = 'escalation' and a.reopened_at >= h.withdrawn_at))
+                    as is_over,
+                exists (
+                    select
+                    from rotator_internal.notification as x
+                    where x.tenant_id = h.tenant_id and x.secret_id = h.secret_id and x.cycle = h.cycle
+                      and x.stage <> 'cancelled' and x.kind = h.kind and x.recipient_id = h.recipient_id
+                      and x.queued_at > h.withdrawn_at) as is_outdated
+            from held as h
+            cross join lateral (
+                select x.retired_at, x.snoozed_until
+                from rotator_internal.secret as x
+                where x.tenant_id = h.tenant_id and x.id = h.secret_id and x.cycle = h.cycle
+                offset 0
+            ) as s
+            cross join lateral (
+                select x.state, x.ladder_from, x.reopened_at
+                from rotator_internal.alert as x
+                where x.tenant_id = h.tenant_id and x.secret_id = h.secret_id and x.cycle = h.cycle
+                offset 0
+            ) as a
+        )
         update rotator_internal.notification as n
         set withdrawn_at = null
-        from rotator_internal.secret as s
-        cross join rotator_internal.alert as a
-        where n.ctid = any ($1) and n.state = 'leased' and n.withdrawn_at is not null and n.kind in ('reminder', 'escalation')
-          and s.tenant_id = n.tenant_id and s.id = n.secret_id and s.cycle = n.cycle and s.retired_at is null
-          and a.tenant_id = n.tenant_id and a.secret_id = n.secret_id and a.cycle = n.cycle and a.state = 'open'
-          -- It was withdrawn for a snooze that has ended, or an acknowledgement; of a reminder that one says it is open again.
-          and (s.snoozed_until between n.withdrawn_at and clock_timestamp()
-            or (n.kind = 'escalation' and a.reopened_at >= n.withdrawn_at
-                and (s.snoozed_until > clock_timestamp()) is not true))
-          and n.queued_at >= coalesce(a.ladder_from, '-infinity')
-          -- What came since says more.
-          and not exists (
-            select
-            from rotator_internal.notification as x
-            where x.tenant_id = n.tenant_id and x.secret_id = n.secret_id and x.cycle = n.cycle and x.stage <> 'cancelled'
-              and x.kind = n.kind and x.recipient_id = n.recipient_id and x.queued_at > n.withdrawn_at)
+        from judged as j
+        where n.ctid = j.place and j.is_over and not j.is_outdated
     $sql$ using places;
 end
 $$;
