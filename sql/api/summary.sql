@@ -324,7 +324,7 @@ begin
     execute $sql$
         with left_out as (
             update rotator_internal.notification as n
-            set state = 'cancelled'
+            set state = 'cancelled', withdrawn_at = clock_timestamp()
             -- In the words of the index notification_once.
             where n.tenant_id = $1 and n.secret_id = $2 and n.stage <> 'cancelled' and n.state = 'merged'
               and (n.merged_into is null or exists (
