@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A PostgreSQL version that this machine has no packages of: the script that was called goes on, as a whole, in a root: a
-# small Debian of the release that has that version, below target/root. Made the first time (2 minutes, 2 GB).
+# small Debian of the release that has that version, below target/root. Made the first time (3 minutes, 3 GB).
 #
 # Everything happens in there, because library, server, libclang, libfaketime and tests must fit one glibc and one
 # install tree; so inside it is just a machine with that release, the other scripts need to know nothing of it, and cargo
@@ -86,7 +86,7 @@ make_root() {
     fi
     # A release newer than this debootstrap is made as the newest that it knows.
     [[ -f $recipe ]] || recipe=/usr/share/debootstrap/scripts/sid
-    say "making a Debian $RELEASE for PostgreSQL $PG in $FOLDER (once, about 2 minutes and 2 GB)"
+    say "making a Debian $RELEASE for PostgreSQL $PG in $FOLDER (once, about 3 minutes and 3 GB)"
     discard_system
     # In namespaces of its own too: it mounts /proc, and is killed with all it started when this script is.
     as_root setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child -- \

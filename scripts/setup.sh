@@ -91,6 +91,32 @@ check_test() {
   if ! { has_peer moto && has_peer slack_sdk; } && ! "$(python)" -c 'import ensurepip, venv' 2>/dev/null; then need python3-venv; fi
 }
 
+# Programs of these names may be stubs that only say where the real ones are to be had.
+has_browser() {
+  local browser
+  chromedriver --version >/dev/null 2>&1 || return 1
+  for browser in chromium google-chrome chromium-browser; do
+    if "$browser" --version >/dev/null 2>&1; then return 0; fi
+  done
+  return 1
+}
+
+# A real browser, which opens the pages behind links. Ubuntu has it as a snap alone, and that can't be driven from here.
+check_browser() {
+  if has_browser; then return; fi
+  if on_debian; then
+    exists '/var/lib/apt/lists/*_Packages*' || apt_update
+    if ! apt-cache show --no-all-versions chromium-driver >/dev/null 2>&1; then
+      note "no package source here has chromium and chromium-driver (Ubuntu has them as a snap alone):"
+      note "the tests of link_browser.rs and link_scanner.rs will fail"
+      note "Google Chrome and the chromedriver of its version, both in the PATH, will do instead"
+      return
+    fi
+  fi
+  need chromium
+  need chromium-driver
+}
+
 python() { if [[ -x /usr/bin/python3 ]]; then printf '/usr/bin/python3\n'; else printf 'python3\n'; fi; }
 
 # ---- peers that no package of the distribution has: each gets an environment of its own ----
@@ -161,6 +187,7 @@ choose_version
 check_build
 if [[ $purpose != build ]]; then check_run; fi
 if [[ $purpose = test || $purpose = bench ]]; then check_test; fi
+if [[ $purpose = test ]]; then check_browser; fi
 if [[ $purpose = bench ]]; then command -v npm >/dev/null || need npm; fi # graphile-worker, to compare with
 
 if ((${#missing[@]})); then

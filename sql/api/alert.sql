@@ -18,16 +18,21 @@ begin
     $sql$ into merged using secret.tenant_id, secret.id;
     if merged is not null then
         perform rotator_internal.leave_summary(secret.tenant_id, secret.id);
-        withdrawn := withdrawn || array(
-            select n.id
-            from rotator_internal.notification as n
-            where n.id = any (merged) and n.tenant_id = secret.tenant_id and n.state = 'cancelled');
+        -- They end as what goes by itself does.
+        with ended as (
+            update rotator_internal.notification as n
+            set state = becomes, withdrawn_at = clock_timestamp()
+            where n.id = any (merged) and n.tenant_id = secret.tenant_id and n.state = 'cancelled'
+            returning n.id
+        )
+        select withdrawn || array_agg(e.id) into withdrawn
+        from ended as e;
     end if;
     -- Steps of which nobody has heard are still to be taken.
     update rotator_internal.alert as a
     set escalation_step = l.reminder_step, overdue_step = l.overdue_step
     from rotator_internal.alert as x
-    cross join lateral rotator_internal.steps_heard(x) as l
+    cross join lateral rotator_internal.steps_heard(x, withdrawn) as l
     where x.tenant_id = secret.tenant_id and x.secret_id = secret.id and x.cycle = secret.cycle
       and a.tenant_id = x.tenant_id and a.secret_id = x.secret_id and a.cycle = x.cycle;
     return withdrawn;

@@ -50,7 +50,8 @@ begin
             s.cycle = e.cycle and s.retired_at is null and t.status = 'active' as is_live,
             l.reminder_step, l.overdue_step
         from ended as e
-        left join lateral rotator_internal.steps_heard(e.alert, coalesce(e.escalated_at, '-infinity')) as l on true
+        left join lateral rotator_internal.steps_heard(
+            e.alert, rotator_internal.steps_withdrawn_since(e.alert, coalesce(e.escalated_at, '-infinity'))) as l on true
         cross join lateral (
             select x.owner_id, x.expiry_date, x.snoozed_until, x.cycle, x.retired_at
             from rotator_internal.secret as x
@@ -80,6 +81,7 @@ begin
             escalation_step = coalesce(j.reminder_step, a.escalation_step),
             overdue_step = coalesce(j.overdue_step, a.overdue_step),
             escalated_at = reopen.as_of,
+            reopened_at = case when j.is_live and j.snoozed_until is null then reopen.as_of else a.reopened_at end,
             -- The next step is worked out by the escalations of this tick.
             next_escalation_at = case
                 when j.is_live and j.snoozed_until is null and a.reminded_at is not null then reopen.as_of
@@ -204,12 +206,14 @@ begin
         cross join lateral (
             select
                 x.tenant_id, x.id, x.secret_id, x.cycle, x.state, x.escalation_policy_id, x.reminded_at, x.overdue_from,
-                x.escalation_step, x.overdue_step, x.escalated_at, coalesce(x.repeats_taken, '{}') as repeats_taken, x as alert
+                x.escalation_step, x.overdue_step, x.escalated_at, x.reopened_at, coalesce(x.repeats_taken, '{}') as repeats_taken,
+                x as alert
             from rotator_internal.alert as x
             where x.ctid = p.place
             offset 0
         ) as a
-        left join lateral rotator_internal.steps_heard(a.alert, coalesce(a.escalated_at, '-infinity')) as l on true
+        left join lateral rotator_internal.steps_heard(
+            a.alert, rotator_internal.steps_withdrawn_since(a.alert, coalesce(a.escalated_at, '-infinity'))) as l on true
         cross join lateral (
             select x as secret
             from rotator_internal.secret as x
@@ -232,12 +236,12 @@ begin
         cross join lateral rotator_internal.ladder_rungs(
             x.tenant_id, x.secret, x.escalation_policy_id, x.reminded_at, x.expired_at, x.time_zone, windows) as r
         cross join lateral (select coalesce((x.repeats_taken ->> r.step::text)::integer, 0) as repeats_taken) as k
-        -- Counted, because hours that change move a step, and then its repeats would come once more.
+        -- Counted, because hours that change move a step, and then its repeats would come once more, or be passed over.
         left join lateral (
             select
                 max(g.number) filter (where g.repeat_at <= escalate.as_of) as repeats_passed,
-                max(g.repeat_at) filter (where g.repeat_at <= escalate.as_of and g.repeat_at > x.escalated_at
-                    and g.number > k.repeats_taken) as repeated_at,
+                max(g.repeat_at) filter (where g.repeat_at <= escalate.as_of and g.number > k.repeats_taken
+                    and (g.repeat_at <= x.reopened_at) is not true) as repeated_at,
                 min(g.repeat_at) filter (where g.repeat_at > escalate.as_of and g.number > k.repeats_taken) as next_repeat_at
             from rotator_internal.ladder_repeats(r.due_at, r.repeat_every, r.repeats, x.time_zone) as g
             where r.repeats > 0

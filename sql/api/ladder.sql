@@ -205,22 +205,13 @@ comment on function rotator_internal.ladder_repeats(timestamptz, interval, integ
     'The repeats of a step that was due then: the number of each, and when.';
 
 create or replace function rotator_internal.steps_heard(
-    a rotator_internal.alert, since timestamptz default null)
+    a rotator_internal.alert, withdrawn uuid[])
 returns table (reminder_step integer, overdue_step integer)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if (a.escalation_step = 0 and coalesce(a.overdue_step, 0) = 0)
-        or (since is not null and not exists (
-            select
-            from rotator_internal.notification as n
-            where n.tenant_id = a.tenant_id and n.secret_id = a.secret_id and n.stage = 'cancelled'
-              and n.cycle = a.cycle and n.kind = 'escalation'
-              and greatest(n.withdrawn_at, (
-                select max(d.finished_at)
-                from rotator_internal.delivery_attempt as d
-                where d.notification_id = n.id and d.tenant_id = n.tenant_id)) >= since)) then
+    if withdrawn = '{}' or (a.escalation_step = 0 and coalesce(a.overdue_step, 0) = 0) then
         return;
     end if;
     -- Of a step that was withdrawn, and of no later one, anything was sent: it stands where it stood before that step.
@@ -231,13 +222,14 @@ begin
             from rotator_internal.ladder_steps(($1).tenant_id, ($1).escalation_policy_id, 'P1') as l
         ),
         asked as (
-            -- Suppressed for another reason: something more urgent said it.
-            select r.anchor, r.step, r.step_before,
-                n.state = 'cancelled' or (n.state = 'suppressed' and n.withdrawn_at is not null) as is_withdrawn
+            -- What was withdrawn before was taken again since, perhaps with a step that said it too. Suppressed for another
+            -- reason: something more urgent said it.
+            select r.anchor, r.step, r.step_before, n.id = any ($2) as is_withdrawn
             from rotator_internal.notifications_about(($1).tenant_id, ($1).secret_id) as n
             join rung as r on r.rule = n.rule
             where n.cycle = ($1).cycle and n.kind = 'escalation'
               and n.queued_at >= coalesce(($1).ladder_from, '-infinity')
+              and (n.id = any ($2) or (n.state = 'cancelled' or (n.state = 'suppressed' and n.withdrawn_at is not null)) is not true)
         ),
         heard as (
             select
@@ -250,13 +242,31 @@ begin
         select
             least(($1).escalation_step, (select h.step from heard as h where h.anchor = 'reminder')),
             least(($1).overdue_step, (select h.step from heard as h where h.anchor = 'expiry'))
-    $sql$ using a;
+    $sql$ using a, withdrawn;
 end
 $$;
 
-comment on function rotator_internal.steps_heard(rotator_internal.alert, timestamptz) is
-    'The highest steps, from the reminder and from the expiry, of which somebody has heard or may still; no row when none was '
-    'taken, or none of its messages was withdrawn since.';
+comment on function rotator_internal.steps_heard(rotator_internal.alert, uuid[]) is
+    'The highest steps, from the reminder and from the expiry, of which somebody has heard or may still, now that these '
+    'messages are withdrawn; no row when no step was taken, or nothing is withdrawn.';
+
+create or replace function rotator_internal.steps_withdrawn_since(a rotator_internal.alert, since timestamptz) returns uuid[]
+language sql stable
+return case
+    when a.escalation_step > 0 or a.overdue_step > 0 then array(
+        select n.id
+        from rotator_internal.notification as n
+        where n.tenant_id = a.tenant_id and n.secret_id = a.secret_id and n.stage = 'cancelled'
+          and n.cycle = a.cycle and n.kind = 'escalation'
+          and greatest(n.withdrawn_at, (
+            select max(d.finished_at)
+            from rotator_internal.delivery_attempt as d
+            where d.notification_id = n.id and d.tenant_id = n.tenant_id)) >= since)
+    else '{}'
+end;
+
+comment on function rotator_internal.steps_withdrawn_since(rotator_internal.alert, timestamptz) is
+    'Messages of steps that a worker held when they were withdrawn, and that came to nothing since then.';
 
 create or replace function rotator_internal.after_pause(
     anchor_at timestamptz, acknowledged_at timestamptz, reopened_at timestamptz) returns timestamptz
@@ -297,7 +307,7 @@ begin
     end if;
     overdue := coalesce(a.overdue_from, s.expiry_date);
     if a.state = 'acknowledged' then
-        reopened := greatest(a.acknowledged_until, as_of);
+        reopened := greatest(a.acknowledged_until, as_of, s.snoozed_until);
         overdue := rotator_internal.after_pause(overdue, a.acknowledged_at, reopened);
         reminded := rotator_internal.after_pause(reminded, a.acknowledged_at, reopened);
     end if;

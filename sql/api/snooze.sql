@@ -79,6 +79,59 @@ comment on function rotator_internal.wait_for_unsaid(rotator_internal.secret, ti
     'After the messages of a locked secret were withdrawn for a snooze: what was said before isn''t said again when it ends. '
     'Returns whether this withdrew the last reminder, before anybody heard of it.';
 
+create or replace function rotator_internal.want_lost(places tid[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Row by row, by index look-ups: the claim that asks must not wait for a plan from when the tables were empty.
+    execute $sql$
+        with held as materialized (
+            select n.ctid as place, n.tenant_id, n.secret_id, n.cycle, n.kind, n.recipient_id, n.queued_at, n.withdrawn_at
+            from rotator_internal.notification as n
+            where n.ctid = any ($1) and n.state = 'leased' and n.withdrawn_at is not null
+              and n.kind in ('reminder', 'escalation')
+        ),
+        judged as materialized (
+            select
+                h.place,
+                s.retired_at is null and a.state = 'open' and h.queued_at >= coalesce(a.ladder_from, '-infinity')
+                    and (s.snoozed_until > clock_timestamp()) is not true
+                    -- For a snooze that has ended, or an acknowledgement: of a reminder that one says it is open again.
+                    and (s.snoozed_until >= h.withdrawn_at or (h.kind = 'escalation' and a.reopened_at >= h.withdrawn_at))
+                    as is_over,
+                exists (
+                    select
+                    from rotator_internal.notification as x
+                    where x.tenant_id = h.tenant_id and x.secret_id = h.secret_id and x.cycle = h.cycle
+                      and x.stage <> 'cancelled' and x.kind = h.kind and x.recipient_id = h.recipient_id
+                      and x.queued_at > h.withdrawn_at) as is_outdated
+            from held as h
+            cross join lateral (
+                select x.retired_at, x.snoozed_until
+                from rotator_internal.secret as x
+                where x.tenant_id = h.tenant_id and x.id = h.secret_id and x.cycle = h.cycle
+                offset 0
+            ) as s
+            cross join lateral (
+                select x.state, x.ladder_from, x.reopened_at
+                from rotator_internal.alert as x
+                where x.tenant_id = h.tenant_id and x.secret_id = h.secret_id and x.cycle = h.cycle
+                offset 0
+            ) as a
+        )
+        update rotator_internal.notification as n
+        set withdrawn_at = null
+        from judged as j
+        where n.ctid = j.place and j.is_over and not j.is_outdated
+    $sql$ using places;
+end
+$$;
+
+comment on function rotator_internal.want_lost(tid[]) is
+    'Of these locked rows, whose workers are lost: what was withdrawn for a silence that is over by now may be tried again, by '
+    'the next claim.';
+
 create or replace function rotator_internal.snooze(
     secret rotator_internal.secret, until timestamptz, reason text, actor text, source text, is_admin boolean default false)
 returns void
@@ -122,8 +175,11 @@ begin
     perform rotator_internal.plan(secret.tenant_id, secret.id);
     last_unsaid := rotator_internal.wait_for_unsaid(secret, until, withdrawn);
     update rotator_internal.alert as a
+    -- One that ended while an earlier snooze held ends with this one now; else the tick looks, see api/escalate.sql.
     set acknowledged_until = case
-            when a.state = 'acknowledged' then greatest(a.acknowledged_until, snooze.until) else a.acknowledged_until end,
+            when a.state = 'acknowledged' and a.acknowledged_until = secret.snoozed_until then snooze.until
+            else a.acknowledged_until
+        end,
         -- The last reminder, which hadn't gone yet: it goes at the end, and the ladder counts from there.
         reminded_at = case when w.is_unheard then null else a.reminded_at end,
         next_escalation_at = case when a.state = 'open' and a.reminded_at is not null and not w.is_unheard then snooze.until end

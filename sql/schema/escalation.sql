@@ -69,6 +69,7 @@ alter table rotator_internal.alert
     add column overdue_from timestamptz,
     add column overdue_step integer,
     add column escalated_at timestamptz,
+    add column reopened_at timestamptz,
     add column repeats_taken jsonb,
     add column ladder_from timestamptz,
     add column first_acknowledged_at timestamptz;
@@ -87,7 +88,9 @@ comment on column rotator_internal.alert.reminded_at is
 comment on column rotator_internal.alert.overdue_from is
     'What its steps from the expiry count from, where that isn''t the expiry date: see api/escalate.sql.';
 comment on column rotator_internal.alert.overdue_step is 'The highest step from the expiry that was taken; 0 or null when none.';
-comment on column rotator_internal.alert.escalated_at is 'When its ladder was looked at last: repeats until then are done.';
+comment on column rotator_internal.alert.escalated_at is 'When its ladder was looked at last.';
+comment on column rotator_internal.alert.reopened_at is
+    'When an acknowledgement ended by itself last: repeats that were due by then aren''t made up for.';
 comment on column rotator_internal.alert.ladder_from is
     'Since when its ladder is climbed, if a moved date began it anew: steps of before are not steps of it.';
 comment on column rotator_internal.alert.repeats_taken is 'Of each step that repeats, how many of its repeats are done; null for none.';

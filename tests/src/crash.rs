@@ -44,7 +44,8 @@ impl Cluster {
             let working = family.iter().any(|process| is_running(*process));
             Ok(!working && state(postmaster).is_none())
         })
-        .await?;
+        .await
+        .with_context(|| left_over(postmaster, &family))?;
         self.start_again().await?;
         self.works_again().await
     }
@@ -106,6 +107,22 @@ fn state(process: i32) -> Option<(char, i32)> {
 
 fn is_running(process: i32) -> bool {
     state(process).is_some_and(|(state, _)| state != 'Z')
+}
+
+/// For the report of a test: which of them are still there, as what.
+fn left_over(postmaster: i32, family: &[i32]) -> String {
+    let there = |process: &i32| {
+        let (state, parent) = state(*process)?;
+        let named = std::fs::read_to_string(format!("/proc/{process}/cmdline")).ok()?;
+        let named = named.replace('\0', " ");
+        Some(format!("{process} {state} of {parent}: {named}"))
+    };
+    let left: Vec<String> = [postmaster]
+        .iter()
+        .chain(family)
+        .filter_map(there)
+        .collect();
+    format!("still there: {left:?}")
 }
 
 fn children(parent: i32) -> Result<Vec<i32>> {

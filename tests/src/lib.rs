@@ -2,13 +2,14 @@
 //!
 //! [`cluster`] runs servers through `scripts/private_pg.sh`; [`database`] gives each test a database of its own, copied
 //! from a template; [`sidecar`] starts the real `rotator` binary, [`terminal`] at a terminal; [`slack`], [`slack_sdk`], [`smtp`], [`kms`], [`s3`] and
-//! [`vendor`] (anything with an HTTP API) are the far ends, which record what they got and fail on demand; [`crash`] kills
-//! servers, [`restore`] takes their data elsewhere, [`chance`] draws moments that can be had again, [`patience`] waits for
+//! [`vendor`] (anything with an HTTP API) are the far ends, which record what they got and fail on demand; [`browser`] opens pages
+//! as people and scanners do; [`crash`] kills servers, [`restore`] takes their data elsewhere, [`chance`] draws moments that can be had again, [`patience`] waits for
 //! events, [`doctor`] asks the doctor, [`postgrest`] begins requests as it does and knows its statuses. The tests
 //! themselves, one module a behaviour, are in `tests/behaviour/`. `make test` runs them all; while developing,
 //! `scripts/dev-cluster.sh` once and then `cargo test --release -p rotator-tests NAME`.
 
 pub mod bench;
+pub mod browser;
 pub mod certificates;
 pub mod chance;
 pub mod cluster;

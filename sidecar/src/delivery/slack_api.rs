@@ -1,9 +1,8 @@
 //! Calling Slack: the methods of its Web API that are used, by bot token, and what it gives to answer a press with
 //! (`response_url`). What answers mean: `slack_answer.rs`; who calls: `slack.rs` (the channel), `slack_desk.rs` (callbacks).
 
-use reqwest::Client;
-use reqwest::RequestBuilder;
 use reqwest::header::CONTENT_TYPE;
+use reqwest::{Client, RequestBuilder};
 use serde::Serialize;
 use url::{Host, Url};
 

@@ -57,6 +57,7 @@ mod search;
 mod secrets_view;
 mod seed;
 mod silence;
+mod silence_end;
 mod snooze;
 mod snooze_end;
 mod summary;

@@ -9,7 +9,7 @@ use crate::outbox::Desk;
 use crate::seed::Acme;
 
 /// State of the secret's alert and who acknowledged it.
-async fn alert(acme: &Acme, secret: Uuid) -> Result<(String, Option<String>)> {
+pub async fn alert(acme: &Acme, secret: Uuid) -> Result<(String, Option<String>)> {
     let sql = "select state, acknowledged_by from rotator.alerts where secret_id = $1 order by cycle limit 1";
     let row = acme.operator.query_one(sql, &[&secret]).await?;
     Ok((row.get(0), row.get(1)))
@@ -164,7 +164,7 @@ async fn without_a_choice_nothing_happens() -> Result<()> {
 }
 
 /// Until when the secret is snoozed, as the tenant reads it, and why.
-async fn snoozed(acme: &Acme, secret: Uuid) -> Result<(Option<String>, Option<String>)> {
+pub async fn snoozed(acme: &Acme, secret: Uuid) -> Result<(Option<String>, Option<String>)> {
     let sql = "select to_char(s.snoozed_until at time zone 'Europe/Berlin', 'YYYY-MM-DD HH24:MI'),
                    (select e.changes ->> 'reason' from rotator.audit_log as e
                     where e.action = 'secret.snoozed' and e.entity_id = s.id::text order by e.id desc limit 1)

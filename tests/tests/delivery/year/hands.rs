@@ -5,10 +5,11 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use rotator_tests::{Role, TestDb, scalar};
 use std::time::SystemTime;
-use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Statement};
 
 use super::acts::Between;
+use super::ledger::COLUMNS;
 use super::zone::Instant;
 
 const ZONES: [&str; 3] = ["UTC", "Europe/Berlin", "America/New_York"];
@@ -20,6 +21,9 @@ pub struct Hands {
     pub operators: Vec<Client>,
     pub tickers: Vec<Client>,
     pub worker: Client,
+    /// Rows of the outbox by tenants and lowest id, and by ids: asked many times a step, so prepared.
+    pub rows_since: Statement,
+    pub rows_of: Statement,
 }
 
 struct Roles {
@@ -37,6 +41,16 @@ pub fn instant(at: SystemTime) -> Result<Instant> {
     Ok(Timestamp::try_from(at)?)
 }
 
+async fn rows(admin: &Client) -> Result<[Statement; 2]> {
+    let from = format!("select {COLUMNS} from rotator_internal.notification where");
+    Ok([
+        admin
+            .prepare(&format!("{from} tenant_id = any ($1) and id > $2"))
+            .await?,
+        admin.prepare(&format!("{from} id = any ($1)")).await?,
+    ])
+}
+
 impl Hands {
     pub async fn new(db: TestDb, slugs: Vec<String>) -> Result<Self> {
         let mut editors = Vec::new();
@@ -50,6 +64,7 @@ impl Hands {
             slugs,
         };
         let worker = db.connect_as(&roles.worker).await?;
+        let [rows_since, rows_of] = rows(&db.admin).await?;
         let mut hands = Self {
             db,
             roles,
@@ -57,6 +72,8 @@ impl Hands {
             operators: Vec::new(),
             tickers: Vec::new(),
             worker,
+            rows_since,
+            rows_of,
         };
         hands.connect().await?;
         Ok(hands)
@@ -65,7 +82,9 @@ impl Hands {
     /// Every session anew, as after a restart of the server.
     pub async fn connect(&mut self) -> Result<()> {
         self.db.admin = self.db.superuser().await?;
-        self.db.admin.batch_execute("set jit = off").await?;
+        let settings = "set jit = off; set plan_cache_mode = force_custom_plan";
+        self.db.admin.batch_execute(settings).await?;
+        [self.rows_since, self.rows_of] = rows(&self.db.admin).await?;
         self.worker = self.db.connect_as(&self.roles.worker).await?;
         (self.editors, self.operators, self.tickers) = Default::default();
         for (role, slug) in self.roles.editors.iter().zip(&self.roles.slugs) {

@@ -6,13 +6,14 @@ use std::fmt::Write;
 use anyhow::{Context, Result, bail, ensure};
 use jiff::SignedDuration;
 use tokio_postgres::Row as Raw;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::hands::{Hands, instant};
 use super::model::{DEFERRED, Expected, Model, State};
 use super::zone::Instant;
 
-const COLUMNS: &str = "id, tenant_id, secret_id, cycle, kind, rule, due_at, channel::text, recipient_id, addressee, state,
+pub const COLUMNS: &str = "id, tenant_id, secret_id, cycle, kind, rule, due_at, channel::text, recipient_id, addressee, state,
     queued_at, available_at, merged_into, fallback_of";
 
 #[derive(Clone, Debug)]
@@ -97,11 +98,10 @@ impl Ledger {
     ) -> Result<Vec<Uuid>> {
         let tenants: Vec<Uuid> = model.tenants.iter().map(|tenant| tenant.id).collect();
         let lowest = Uuid::from_u128((since.as_millisecond() as u128) << 80);
-        let sql = format!(
-            "select {COLUMNS} from rotator_internal.notification where tenant_id = any ($1) and id > $2"
-        );
         let mut made = Vec::new();
-        for raw in hands.db.admin.query(&sql, &[&tenants, &lowest]).await? {
+        let admin = &hands.db.admin;
+        let since: [&(dyn ToSql + Sync); 2] = [&tenants, &lowest];
+        for raw in admin.query(&hands.rows_since, &since).await? {
             let row = self.row(&raw)?;
             if !self.rows.contains_key(&row.id) {
                 made.push(row.id);
@@ -165,10 +165,8 @@ impl Ledger {
     /// Looks again at those that weren't at their end; gives those that changed, as they were before.
     pub async fn refresh(&mut self, hands: &Hands) -> Result<Vec<Row>> {
         let open: Vec<Uuid> = self.open.iter().copied().collect();
-        let sql =
-            format!("select {COLUMNS} from rotator_internal.notification where id = any ($1)");
         let mut before = Vec::new();
-        for raw in hands.db.admin.query(&sql, &[&open]).await? {
+        for raw in hands.db.admin.query(&hands.rows_of, &[&open]).await? {
             let row = self.row(&raw)?;
             let was = self.rows.get(&row.id).context("a row that was open")?;
             if was.state != row.state || was.merged_into != row.merged_into {

@@ -103,6 +103,9 @@ impl Year {
             self.step(to)
                 .await
                 .with_context(|| format!("step {} at {to}", self.steps))?;
+            if self.steps.is_multiple_of(1000) {
+                eprintln!("{} steps, it is {to}", self.steps);
+            }
         }
         Ok(())
     }
@@ -131,12 +134,13 @@ impl Year {
             to = up;
             self.down = true;
         }
-        let secrets = self.model.secrets.iter();
-        let wakes: BTreeSet<Instant> = secrets
-            .flat_map(|secret| &secret.instants)
-            .copied()
-            .collect();
-        while let Some(near) = wakes.range(to - BREATH..to + BREATH).next_back() {
+        let near = |to: Instant| {
+            let instants = self.model.secrets.iter().flat_map(|s| &s.instants);
+            instants
+                .filter(|at| (to - BREATH..to + BREATH).contains(at))
+                .max()
+        };
+        while let Some(near) = near(to) {
             to = *near + BREATH + SignedDuration::from_secs(1);
         }
         Ok(to)
