@@ -138,6 +138,11 @@ begin
             end if;
             new.rotation_interval := case when new.interval_days is not null then make_interval(days => new.interval_days) end;
         end if;
+        if new.owner_id is null then
+            perform rotator_internal.refuse(
+                '22023', 'owner_id can''t be null: somebody has to be told',
+                'Give another owner; what is not needed any more is retired with rotator.retire_secret.');
+        end if;
         perform rotator_internal.update_secret(
             tenant, old.id, rotator_internal.fields_of(old), rotator_internal.fields_of(new));
         written := old.id;

@@ -19,7 +19,7 @@ use super::form::{Form, Unreadable};
 use super::origin;
 use super::page::{LinkPage, Notice, answer};
 use super::refusals::Refusals;
-use super::view::{Deed, View, local};
+use super::view::{Deed, View, for_people, local};
 use crate::db::{DbError, Redemption, Session};
 
 /// 32 random bytes in base64url without padding.
@@ -132,7 +132,7 @@ pub async fn act(
         Err(error) if is_bad_input(&error) => {
             links.failed(&token, action, &error).await;
             let hint = error.hint().map(sentence).unwrap_or_default();
-            let problem = sentence(&error.to_string());
+            let problem = sentence(&for_people(&error));
             if error.sqlstate() == Some(LOOKS_LIKE_A_SECRET) {
                 form.note = None;
             }
@@ -298,7 +298,7 @@ fn problem(error: &DbError) -> Response {
             "That is not possible now",
             &[
                 UNCHANGED,
-                &sentence(&error.to_string()),
+                &sentence(&for_people(&error)),
                 error.hint().unwrap_or("Open the link again."),
             ],
         ),

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::refusals::{self, Refusals};
 use super::signature::{Keys, Seen, single};
 use super::slack_call::{Call, Wanted};
+use super::view::for_people;
 use crate::config::{ConfigError, Settings};
 use crate::db::{DbError, Pressed, Redemption, Session, Terms};
 use crate::delivery::{Deed, SlackDesk};
@@ -233,17 +234,18 @@ fn is_stranger(error: &DbError) -> bool {
 /// What who pressed is told.
 fn answer(error: &DbError, identity: &str) -> String {
     const UNCHANGED: &str = "Nothing was changed";
+    let said = || for_people(error);
     let hint = || error.hint().unwrap_or_default();
     match error.sqlstate() {
         _ if is_stranger(error) => format!(
             "{UNCHANGED}: rotator doesn't know who you are. Link this Slack user to your own subject, or ask an admin to: \
              select rotator.link_identity('<your subject>', 'slack', '{identity}');"
         ),
-        Some("42501") if error.hint().is_some() => format!("{UNCHANGED}: {error}. {}", hint()),
+        Some("42501") if error.hint().is_some() => format!("{UNCHANGED}: {}. {}", said(), hint()),
         Some("PT404") => format!("{UNCHANGED}: this button is not known any more. {}", hint()),
-        Some("PT409" | "PT410") => format!("{UNCHANGED}: {error}. {}", hint()),
+        Some("PT409" | "PT410") => format!("{UNCHANGED}: {}. {}", said(), hint()),
         Some(state) if state.starts_with("22") || state == "RT001" => {
-            format!("{UNCHANGED}: {error}. {}", hint())
+            format!("{UNCHANGED}: {}. {}", said(), hint())
         }
         _ => "rotator is not available right now: please press it again in a minute.".to_owned(),
     }

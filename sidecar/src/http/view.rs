@@ -7,6 +7,7 @@ use jiff::{Timestamp, ToSpan};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::db::DbError;
 use crate::delivery::{one_line, shorten};
 
 /// Longest text of others on a page; a purpose may have 10,000 characters, and the page is for a phone.
@@ -202,6 +203,14 @@ impl Deed {
             .collect::<Vec<_>>()
             .join(", ")
     }
+}
+
+/// What the database says, for who doesn't know what its parameters are called.
+pub fn for_people(error: &DbError) -> String {
+    error
+        .to_string()
+        .replace("next_expiry_date", "the new expiry date")
+        .replace("rotated_at", "the rotation")
 }
 
 /// An instant as people of that zone write it; as it came if it can't be read.

@@ -106,6 +106,10 @@ async fn every_other_column_is_refused() -> Result<()> {
         );
         refused(acme.editor.execute(&insert, &[]).await, "22023")?;
     }
+    // Nor is an owner taken away without another one.
+    let nobody = "update rotator.secrets set owner_id = null, priority = 'P1'";
+    let refusal = refused(acme.editor.execute(nobody, &[]).await, "22023")?;
+    ensure!(refusal.message().contains("owner_id"), "{refusal}");
     assert_eq!(acme.fingerprint().await?, before);
     // Writing back what one read changes nothing, so it is no error: clients send whole rows.
     let count = acme

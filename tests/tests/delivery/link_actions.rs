@@ -120,6 +120,9 @@ async fn without_an_interval_the_next_date_counts_in_the_tenants_zone() -> Resul
             page.contains("value=\"rotated\"") && !page.contains("checked"),
             "the form again: {page}"
         );
+        // In words, not in names of parameters.
+        let past = "the new expiry date must lie after the rotation.";
+        ensure!(!page.contains("rotated_at") && form.contains("2001") == page.contains(past), "{page}");
     }
     ensure!(desk.acme.fingerprint().await? == before);
 
