@@ -122,7 +122,10 @@ async fn without_an_interval_the_next_date_counts_in_the_tenants_zone() -> Resul
         );
         // In words, not in names of parameters.
         let past = "the new expiry date must lie after the rotation.";
-        ensure!(!page.contains("rotated_at") && form.contains("2001") == page.contains(past), "{page}");
+        ensure!(
+            !page.contains("rotated_at") && form.contains("2001") == page.contains(past),
+            "{page}"
+        );
     }
     ensure!(desk.acme.fingerprint().await? == before);
 
