@@ -13,7 +13,7 @@ declare
     kin uuid[];
     kept tid[] := '{}';
 begin
-    perform rotator_internal.want_lost(places);
+    perform rotator_internal.want_held(places);
     select array_agg(n.id) into dying
     from rotator_internal.notification as n
     where n.ctid = any (places) and n.withdrawn_at is null

@@ -13,20 +13,27 @@ declare
     failed uuid[] := array(select r.id from unnest(results) as r where r.outcome <> 'sent');
     leased uuid[];
     died uuid[];
+    withdrawn tid[];
 begin
     -- In the order of the ids, so that two callers can't deadlock. What may be given up with its kin, see api/fallback.sql.
     if failed <> '{}' then
         reported := reported || rotator_internal.kin_of(failed);
     end if;
-    select array_agg(l.id) filter (where l.state = 'leased'), array_agg(l.id) filter (where l.state = 'dead')
-    into leased, died
+    select
+        array_agg(l.id) filter (where l.state = 'leased'),
+        array_agg(l.id) filter (where l.state = 'dead'),
+        array_agg(l.place) filter (where l.id = any (failed) and l.withdrawn_at is not null)
+    into leased, died, withdrawn
     from (
-        select n.id, n.state
+        select n.id, n.state, n.ctid as place, n.withdrawn_at
         from rotator_internal.notification as n
         where n.id = any (reported)
         order by n.id
         for update
     ) as l;
+    if withdrawn is not null then
+        perform rotator_internal.want_held(withdrawn);
+    end if;
 
     return query
     with held as materialized (

@@ -79,7 +79,7 @@ comment on function rotator_internal.wait_for_unsaid(rotator_internal.secret, ti
     'After the messages of a locked secret were withdrawn for a snooze: what was said before isn''t said again when it ends. '
     'Returns whether this withdrew the last reminder, before anybody heard of it.';
 
-create or replace function rotator_internal.want_lost(places tid[]) returns void
+create or replace function rotator_internal.want_held(places tid[]) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -128,9 +128,9 @@ begin
 end
 $$;
 
-comment on function rotator_internal.want_lost(tid[]) is
-    'Of these locked rows, whose workers are lost: what was withdrawn for a silence that is over by now may be tried again, by '
-    'the next claim.';
+comment on function rotator_internal.want_held(tid[]) is
+    'Of these locked rows, whose workers are lost or failed: what was withdrawn for a silence that is over by now may be '
+    'tried again.';
 
 create or replace function rotator_internal.snooze(
     secret rotator_internal.secret, until timestamptz, reason text, actor text, source text, is_admin boolean default false)

@@ -124,6 +124,22 @@ async fn what_a_lost_worker_held_through_a_silence_is_sent_when_it_is_over() -> 
 }
 
 #[tokio::test]
+async fn what_fails_after_a_silence_that_began_meanwhile_is_tried_again() -> Result<()> {
+    let acme = staffed().await?;
+    let id = theirs(&acme, "stripe", 20, "").await?;
+    tick_in(&acme, 0.0).await?;
+    let under_way = acme.claim_one().await?;
+    snooze(&acme, &id, 10).await?;
+    let over = "update rotator_internal.secret set snoozed_until = clock_timestamp()";
+    acme.db.admin.batch_execute(over).await?;
+    acme.tick().await?;
+    acme.fail(&under_way, "transient").await?;
+    acme.end_waiting().await?;
+    acme.complete(&acme.claim_one().await?).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn so_is_a_step_that_a_lost_worker_held_through_an_acknowledgement() -> Result<()> {
     let acme = staffed().await?;
     let id = theirs(&acme, "stripe", 20, "").await?;
