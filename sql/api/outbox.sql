@@ -82,6 +82,45 @@ comment on function rotator_internal.end_lost(tid[]) is
     'Notes that the leases of these locked rows have run out; ends those that were withdrawn or have had their last '
     'attempt, and returns the places of those that are not to be claimed.';
 
+create or replace function rotator_internal.take_due(max_rows integer) returns table (place tid, is_lost boolean)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off -- else a plan from an empty outbox fetches and sorts all that is pending, each time
+set enable_sort = off
+as $$
+declare
+    instant timestamptz := clock_timestamp();
+begin
+    return query
+    select n.ctid, n.state = 'leased'
+    from rotator_internal.notification as n
+    where n.stage = 'pending' and n.available_at <= instant
+      -- What is deferred is the tick's: it looks at it again when the hours begin (api/deferral.sql).
+      and (n.state in ('queued', 'retry') or (n.state = 'leased' and n.leased_until <= instant))
+      -- An incident is not closed while a message that would open it again may still be on its way, nor opened again
+      -- while its end is.
+      and (n.channel <> 'pagerduty' or not exists (
+        select
+        from rotator_internal.notification as o
+        where o.tenant_id = n.tenant_id and o.secret_id = n.secret_id and o.cycle = n.cycle
+          -- So written that a plan kept from an empty outbox finds them by notification_incident, not among all
+          -- that is pending.
+          and o.channel = 'pagerduty' and o.recipient_id = n.recipient_id and (o.id < n.id) is true
+          and o.state in ('queued', 'leased', 'retry')
+          and (o.state = 'leased' or o.withdrawn_at is null)
+          and (n.kind in ('acknowledge', 'resolve') or o.kind in ('acknowledge', 'resolve'))))
+    order by n.available_at
+    limit max_rows
+    for update skip locked;
+end
+$$;
+
+comment on function rotator_internal.take_due(integer) is
+    'Locks what may be sent now and nobody else has, the longest waiting first: the places of the rows, and whether a lease on '
+    'it has run out.';
+
 create or replace function rotator.claim_notifications(
     worker text, max_rows integer default 100, lease interval default '1 minute')
 returns table (
@@ -97,12 +136,9 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
-set enable_bitmapscan = off -- else a plan from an empty outbox fetches and sorts all that is pending, each time
-set enable_sort = off
 set jit = off
 as $$
 declare
-    instant timestamptz := clock_timestamp();
     places tid[]; -- nobody can move the rows: they are locked
     lost tid[];
     ended tid[];
@@ -116,29 +152,8 @@ begin
             'Leave max_rows and lease out for their defaults.');
     end if;
 
-    select array_agg(p.place), array_agg(p.place) filter (where p.state = 'leased') into places, lost
-    from (
-        select n.ctid as place, n.state
-        from rotator_internal.notification as n
-        where n.stage = 'pending' and n.available_at <= instant
-          -- What is deferred is the tick's: it looks at it again when the hours begin (api/deferral.sql).
-          and (n.state in ('queued', 'retry') or (n.state = 'leased' and n.leased_until <= instant))
-          -- An incident is not closed while a message that would open it again may still be on its way, nor opened again
-          -- while its end is.
-          and (n.channel <> 'pagerduty' or not exists (
-            select
-            from rotator_internal.notification as o
-            where o.tenant_id = n.tenant_id and o.secret_id = n.secret_id and o.cycle = n.cycle
-              -- So written that a plan kept from an empty outbox finds them by notification_incident, not among all
-              -- that is pending.
-              and o.channel = 'pagerduty' and o.recipient_id = n.recipient_id and (o.id < n.id) is true
-              and o.state in ('queued', 'leased', 'retry')
-              and (o.state = 'leased' or o.withdrawn_at is null)
-              and (n.kind in ('acknowledge', 'resolve') or o.kind in ('acknowledge', 'resolve'))))
-        order by n.available_at
-        limit max_rows
-        for update skip locked
-    ) as p;
+    select array_agg(p.place), array_agg(p.place) filter (where p.is_lost) into places, lost
+    from rotator_internal.take_due(max_rows) as p;
     if places is null then
         return;
     elsif lost is not null then
