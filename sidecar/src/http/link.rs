@@ -298,7 +298,7 @@ fn problem(error: &DbError) -> Response {
             "That is not possible now",
             &[
                 UNCHANGED,
-                &sentence(&for_people(&error)),
+                &sentence(&for_people(error)),
                 error.hint().unwrap_or("Open the link again."),
             ],
         ),
