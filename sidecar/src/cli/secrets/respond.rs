@@ -9,7 +9,7 @@ use super::lookup::find;
 use crate::cli::Place;
 use crate::cli::args::{Ack, Rotated, Snooze};
 use crate::cli::output::{Column, minute, print_one};
-use crate::cli::session::{Session, only};
+use crate::cli::session::{Session, field, only};
 use crate::failure::{Exit, Failure};
 use crate::import::Item;
 use crate::import::text::printable;
@@ -48,18 +48,19 @@ pub async fn ack(place: &Place, args: Ack) -> Result<Exit, Failure> {
     ];
     session.call(ACKNOWLEDGE, &parameters).await?;
     let rows = session.call(WHO_HAS_IT, &[Some(&secret.id)]).await?;
-    let by: Value = only(&rows, 0)?;
-    let until: Value = only(&rows, 1)?;
-    let somebody_else = if only(&rows, 2)? {
-        String::new()
-    } else {
-        format!(" by {}", printable(by.as_str().unwrap_or_default()))
+    // It is done, also if somebody rotated it in between.
+    let (by, until, is_ours): (Value, Value, bool) = match rows.first() {
+        Some(row) => (field(row, 0)?, field(row, 1)?, field(row, 2)?),
+        None => (Value::Null, Value::Null, true),
     };
-    let text = format!(
-        "acknowledged{somebody_else} until {}: {}",
-        minute(until.as_str().unwrap_or_default()),
-        printable(&secret.name)
-    );
+    let mut text = "acknowledged".to_owned();
+    if let (Some(by), false) = (by.as_str(), is_ours) {
+        text.push_str(&format!(" by {}", printable(by)));
+    }
+    if let Some(until) = until.as_str() {
+        text.push_str(&format!(" until {}", minute(until)));
+    }
+    text.push_str(&format!(": {}", printable(&secret.name)));
     let row = Item::from_iter([
         ("id".to_owned(), Value::String(secret.id)),
         ("acknowledged".to_owned(), Value::Bool(true)),
