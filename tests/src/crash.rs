@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use tokio::time::sleep;
 use tokio_postgres::Client;
 
@@ -50,20 +50,24 @@ impl Cluster {
         self.works_again().await
     }
 
-    /// kill -9 of one backend. The postmaster then ends all sessions and recovers; this returns when that is done.
-    pub async fn kill_backend(&self, backend: i32) -> Result<()> {
-        ensure!(
-            children(self.postmaster()?)?.contains(&backend),
-            "{backend} is no process of cluster {}",
-            self.name
-        );
+    /// kill -9 of one backend. The postmaster then ends all sessions and recovers; this returns when that is done. Or
+    /// false, and nothing happened: it had just ended by itself.
+    pub async fn kill_backend(&self, backend: i32) -> Result<bool> {
         let witness = self.connect("postgres", "postgres").await?;
+        let postmaster = self.postmaster()?;
+        let is_there =
+            || state(backend).is_some_and(|(state, above)| above == postmaster && state != 'Z');
+        // Stopped first: what is stopped can't end meanwhile.
+        if !is_there() || signal(backend, libc::SIGSTOP).is_err() || !is_there() {
+            return Ok(false);
+        }
         signal(backend, libc::SIGKILL)?;
         until(PATIENCE, "the other sessions to end", async || {
             Ok(witness.simple_query("select 1").await.is_err())
         })
         .await?;
-        self.works_again().await
+        self.works_again().await?;
+        Ok(true)
     }
 
     /// A session, as soon as the server takes one. (A plain loop: what `eventually` makes can't be spawned.)

@@ -4,7 +4,7 @@
 //! from a template; [`sidecar`] starts the real `rotator` binary, [`terminal`] at a terminal; [`slack`], [`slack_sdk`], [`smtp`], [`kms`], [`s3`] and
 //! [`vendor`] (anything with an HTTP API) are the far ends, which record what they got and fail on demand; [`browser`] opens pages
 //! as people and scanners do; [`crash`] kills servers, [`restore`] takes their data elsewhere, [`chance`] draws moments that can be had again, [`patience`] waits for
-//! events, [`doctor`] asks the doctor, [`postgrest`] begins requests as it does and knows its statuses. The tests
+//! events, [`relay`] is a connection that breaks, [`doctor`] asks the doctor, [`postgrest`] begins requests as it does and knows its statuses. The tests
 //! themselves, one module a behaviour, are in `tests/behaviour/`. `make test` runs them all; while developing,
 //! `scripts/dev-cluster.sh` once and then `cargo test --release -p rotator-tests NAME`.
 
@@ -21,6 +21,7 @@ pub mod kms;
 pub mod patience;
 pub mod pooler;
 pub mod postgrest;
+pub mod relay;
 pub mod restore;
 pub mod s3;
 pub mod scratch;

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -287,9 +288,20 @@ fn rotator(folder: &Scratch) -> Result<Command> {
     Ok(command)
 }
 
-/// An address on loopback that was free a moment ago.
+/// An address on loopback that was free a moment ago. Not of those that the system gives to whoever connects or asks for any,
+/// nor of the clusters': between this and its use many of these are given away.
 pub fn free_address() -> Result<String> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
-        .local_addr()?
-        .to_string())
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 10_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Tests that run beside this one are other processes, which begin elsewhere.
+    let begin = std::process::id().wrapping_mul(61);
+    for _ in 0..COUNT {
+        let next = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let address = format!("127.0.0.1:{}", FIRST + next % COUNT);
+        if std::net::TcpListener::bind(&address).is_ok() {
+            return Ok(address);
+        }
+    }
+    bail!("all ports from {FIRST} on are taken")
 }

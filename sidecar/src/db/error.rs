@@ -110,25 +110,31 @@ impl DbError {
                 "42501" => "grant connect on that database to the user in ROTATOR_DATABASE_URL",
                 "53300" => "raise max_connections, or close other sessions",
                 "57P03" | "57P01" | "57P02" => "the server is starting or stopping; wait for it",
+                state if state.starts_with("08") => "look at the pooler's log, and the server's",
                 _ => "look at the server's log",
             };
             let hint = hint.to_owned();
-            return match server.code().code() {
-                "53300" | "57P03" | "57P01" | "57P02" => Self::Unreachable {
+            // Out of resources, starting or stopping, and what a pooler says whose server is away.
+            let passes = ["53", "57P", "08"]
+                .iter()
+                .any(|class| server.code().code().starts_with(class));
+            return if passes {
+                Self::Unreachable {
                     target,
                     message,
                     hint,
-                },
-                _ => Self::Refused {
+                }
+            } else {
+                Self::Refused {
                     target,
                     message,
                     hint,
-                },
+                }
             };
         }
         let text = error.to_string();
         let cause = deepest_cause(error);
-        if text.starts_with("error performing TLS handshake") {
+        if text.starts_with("error performing TLS handshake") && !hung_up(error) {
             let hint = "check sslmode and sslrootcert in ROTATOR_DATABASE_URL, and the server's certificate".to_owned();
             return Self::Refused {
                 target,
@@ -161,6 +167,7 @@ impl DbError {
                 "no server listens on that socket; check the folder and port"
             }
             Some(io::ErrorKind::PermissionDenied) => "this user may not open that socket",
+            _ if hung_up(error) => "look at the server's log",
             _ if cause.contains("lookup") => "check the host name in ROTATOR_DATABASE_URL",
             _ => "check host and port in ROTATOR_DATABASE_URL, and the network between",
         };
@@ -203,6 +210,15 @@ fn io_kind(error: &tokio_postgres::Error) -> Option<io::ErrorKind> {
         .source()
         .and_then(|source| source.downcast_ref::<io::Error>())
         .map(io::Error::kind)
+}
+
+/// Whether the other end was there, and went away in the middle.
+fn hung_up(error: &tokio_postgres::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(
+        io_kind(error),
+        Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+    )
 }
 
 #[cfg(test)]

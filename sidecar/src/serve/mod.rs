@@ -110,12 +110,10 @@ async fn work(
     shutdown: &CancellationToken,
 ) -> Result<Exit, Failure> {
     let upkeep_session = Session::new(target.clone());
-    if startup::wait_for_database(&upkeep_session, target, shutdown).await?
-        == startup::Wait::GivenUp
-    {
+    let wait = startup::wait_for_database(&upkeep_session, target, health, shutdown);
+    if wait.await? == startup::Wait::GivenUp {
         return Ok(Exit::Ok);
     }
-    startup::check_versions(&upkeep_session, target, health).await?;
 
     let wake = Arc::new(Notify::new());
     let (results, results_in) = mpsc::channel(RESULTS_WAITING);

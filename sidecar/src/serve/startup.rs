@@ -26,10 +26,32 @@ pub enum Wait {
     GivenUp,
 }
 
-/// Waits until the database accepts us.
+/// Why an attempt to begin came to nothing.
+enum Trouble {
+    /// Worth another attempt.
+    Passing(DbError),
+    /// The same at every attempt, until somebody changes something.
+    Lasting(Failure),
+}
+
+impl From<DbError> for Trouble {
+    fn from(error: DbError) -> Self {
+        if error.is_transient() {
+            Self::Passing(error)
+        } else {
+            Self::Lasting(error.into())
+        }
+    }
+}
+
+/// Waits until the database accepts us, and its extension fits.
+///
+/// # Errors
+/// What waiting doesn't mend. A server that goes away at any moment of this is waited for again.
 pub async fn wait_for_database(
     session: &Session,
     target: &Target,
+    health: &Health,
     shutdown: &CancellationToken,
 ) -> Result<Wait, Failure> {
     let begun = Instant::now();
@@ -37,20 +59,13 @@ pub async fn wait_for_database(
     let mut said: Option<(Instant, String)> = None;
     loop {
         let attempt = tokio::select! {
-            attempt = session.ready() => attempt,
+            attempt = attempt(session, target, health, begun) => attempt,
             () = shutdown.cancelled() => return Ok(Wait::GivenUp),
         };
         let error = match attempt {
-            Ok(()) => {
-                tracing::info!(
-                    waited_ms = begun.elapsed().as_millis() as u64,
-                    "connected to {}",
-                    target.shown()
-                );
-                return Ok(Wait::Connected);
-            }
-            Err(error) if error.is_transient() => error,
-            Err(error) => return Err(error.into()),
+            Ok(()) => return Ok(Wait::Connected),
+            Err(Trouble::Passing(error)) => error,
+            Err(Trouble::Lasting(failure)) => return Err(failure),
         };
         let text = error.to_string();
         if said
@@ -72,46 +87,41 @@ pub async fn wait_for_database(
     }
 }
 
-/// Compares the extension with this binary: major and minor must be the same.
-pub async fn check_versions(
+async fn attempt(
     session: &Session,
     target: &Target,
     health: &Health,
-) -> Result<(), Failure> {
+    begun: Instant,
+) -> Result<(), Trouble> {
+    session.ready().await?;
+    tracing::info!(
+        waited_ms = begun.elapsed().as_millis() as u64,
+        "connected to {}",
+        target.shown()
+    );
+    check_versions(session, target, health).await
+}
+
+/// Compares the extension with this binary: major and minor must be the same.
+async fn check_versions(
+    session: &Session,
+    target: &Target,
+    health: &Health,
+) -> Result<(), Trouble> {
     let Some(theirs) = session.extension_version().await? else {
-        return Err(Failure::new(
+        return Err(Trouble::Lasting(Failure::new(
             Exit::Extension,
             format!("the extension rotator is not installed in the database of {}", target.shown()),
         )
-        .hint("as a superuser run `create extension rotator` there, or correct the database in ROTATOR_DATABASE_URL"));
+        .hint("as a superuser run `create extension rotator` there, or correct the database in ROTATOR_DATABASE_URL")));
     };
     if let Some(failure) = misfit(&theirs) {
-        return Err(failure);
+        return Err(Trouble::Lasting(failure));
     }
     let status = session
         .engine_status()
         .await
-        .map_err(|error| match error.sqlstate() {
-            Some("42501") => {
-                let role = target.user();
-                let database = target.shown();
-                let message = format!("the role {role} may not work on the queue ({database})");
-                Failure::new(Exit::Config, message).hint(format!(
-                    "as a superuser run `grant rotator_sidecar to \"{role}\"`"
-                ))
-            }
-            Some("58P01" | "42883") if error.to_string().contains("could not") => Failure::new(
-                Exit::Extension,
-                format!("the server can't load the extension's library: {error}"),
-            )
-            .hint("install the extension's files of its version on the server, then restart it"),
-            Some("42883" | "3F000" | "42P01") => Failure::new(
-                Exit::Extension,
-                format!("the extension is incomplete: {error}"),
-            )
-            .hint("as a superuser run `alter extension rotator update`, or install it again"),
-            _ => error.into(),
-        })?;
+        .map_err(|error| no_status(error, target))?;
     watch_library(health, &theirs, status.library_version.as_deref());
     tracing::info!(
         extension = theirs,
@@ -121,6 +131,32 @@ pub async fn check_versions(
         "versions fit"
     );
     Ok(())
+}
+
+/// In words for whom who sets it up.
+fn no_status(error: DbError, target: &Target) -> Trouble {
+    let failure = match error.sqlstate() {
+        Some("42501") => {
+            let role = target.user();
+            let database = target.shown();
+            let message = format!("the role {role} may not work on the queue ({database})");
+            Failure::new(Exit::Config, message).hint(format!(
+                "as a superuser run `grant rotator_sidecar to \"{role}\"`"
+            ))
+        }
+        Some("58P01" | "42883") if error.to_string().contains("could not") => Failure::new(
+            Exit::Extension,
+            format!("the server can't load the extension's library: {error}"),
+        )
+        .hint("install the extension's files of its version on the server, then restart it"),
+        Some("42883" | "3F000" | "42P01") => Failure::new(
+            Exit::Extension,
+            format!("the extension is incomplete: {error}"),
+        )
+        .hint("as a superuser run `alter extension rotator update`, or install it again"),
+        _ => return error.into(),
+    };
+    Trouble::Lasting(failure)
 }
 
 /// What is wrong with an extension of that version, if anything.

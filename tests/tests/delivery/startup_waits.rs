@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use rotator_tests::pooler::Pooler;
+use rotator_tests::relay::Relay;
 use rotator_tests::sidecar::{free_address, http};
 use rotator_tests::{Cluster, Options, Sidecar, TestDb};
 
@@ -39,6 +41,54 @@ async fn a_database_that_is_down_at_start_is_waited_for() -> Result<()> {
     acme.becomes(secret, "sent").await?;
     ensure!(sidecar.terminate().await?.success());
     Ok(())
+}
+
+/// Starts a sidecar for each moment, by the bytes it has heard from the server, at which the connection breaks.
+pub(crate) async fn survives_a_break_at(
+    moments: impl Iterator<Item = usize>,
+    port: u16,
+    url: impl Fn(&str) -> String,
+) -> Result<()> {
+    let mut started = Vec::new();
+    for bytes in moments {
+        let relay = Relay::breaking_after(bytes, port).await?;
+        let mut sidecar = Sidecar::spawn(&url(&relay.address), &[]).await?;
+        sidecar.shows_log = false;
+        started.push((bytes, relay, sidecar));
+    }
+    for (bytes, relay, sidecar) in &mut started {
+        let readiness = sidecar.ready().await;
+        readiness.with_context(|| format!("after {bytes} bytes: {:?}", sidecar.log()))?;
+        let log = sidecar.log()?;
+        ensure!(relay.broke(), "{bytes} bytes are more than all: {log}");
+        ensure!(log.contains("waiting for the database"), "{bytes}: {log}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_at_any_moment_of_the_start_is_waited_for() -> Result<()> {
+    let db = TestDb::new().await?;
+    let role = db.login_role("sidecar", &["rotator_sidecar"]).await?;
+    let server = format!("127.0.0.1:{}", db.cluster.port);
+    // After about 1,000 it knows the versions, and has begun.
+    survives_a_break_at((1..1000).step_by(70), db.cluster.port, |relay| {
+        db.url(&role).replace(&server, relay) + "?sslmode=disable"
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_pooler_whose_server_is_down_is_waited_for() -> Result<()> {
+    let cluster = Arc::new(Cluster::start(Options::default()).await?);
+    let db = TestDb::in_cluster(cluster).await?;
+    let role = db.login_role("sidecar", &["rotator_sidecar"]).await?;
+    let pooler = Pooler::start(&db, &role, "session").await?;
+    db.cluster.stop().await?;
+    let mut sidecar = Sidecar::spawn(&pooler.url(&db, &role), &[]).await?;
+    sidecar.logged(SOON, "waiting for the database").await?;
+    db.cluster.start_again().await?;
+    sidecar.ready().await
 }
 
 #[tokio::test]

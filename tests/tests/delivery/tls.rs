@@ -10,6 +10,7 @@ use rotator_tests::certificates::{Authority, Issued};
 use rotator_tests::{Cluster, Options, Role, Sidecar, TestDb, scalar, until};
 
 use crate::seed::SOON;
+use crate::startup_waits::survives_a_break_at;
 
 struct Secured {
     db: TestDb,
@@ -140,6 +141,19 @@ async fn each_sslmode_encrypts_and_trusts_as_libpq_would() -> Result<()> {
         .await?;
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_in_the_handshake_is_waited_for() -> Result<()> {
+    let secured = Secured::new().await?;
+    let port = secured.db.cluster.port;
+    let server = format!("127.0.0.1:{port}");
+    survives_a_break_at((1..2000).step_by(160), port, |relay| {
+        secured
+            .url("127.0.0.1", "sslmode=require")
+            .replace(&server, relay)
+    })
+    .await
 }
 
 #[tokio::test]

@@ -254,7 +254,8 @@ async fn kill_one(superuser: &Access, chance: &mut Chance, statement: &str) -> R
         return Ok(());
     }
     let backend: i32 = backends[chance.below(backends.len())].get(0);
-    superuser.cluster.kill_backend(backend).await
+    superuser.cluster.kill_backend(backend).await?;
+    Ok(())
 }
 
 /// A row that was left behind would be unreadable from now on.
