@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::time::sleep;
 use tokio_postgres::Client;
 
 use crate::cluster::Cluster;
-use crate::patience::until;
+use crate::patience::{eventually, until};
 
 /// Orphans end at their next wait, which a statement may put off; recovery replays what came since the last checkpoint.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ impl Cluster {
     pub async fn kill_server(&self, everyone: bool) -> Result<()> {
         let postmaster = self.postmaster()?;
         // Stopped first: it makes no new process while they are listed.
-        signal(postmaster, libc::SIGSTOP)?;
+        ensure!(stop(postmaster).await?, "the postmaster is gone already");
         let family = children(postmaster)?;
         signal(postmaster, libc::SIGKILL)?;
         if everyone {
@@ -55,10 +55,9 @@ impl Cluster {
     pub async fn kill_backend(&self, backend: i32) -> Result<bool> {
         let witness = self.connect("postgres", "postgres").await?;
         let postmaster = self.postmaster()?;
-        let is_there =
-            || state(backend).is_some_and(|(state, above)| above == postmaster && state != 'Z');
+        let is_there = state(backend).is_some_and(|(_, above)| above == postmaster);
         // Stopped first: what is stopped can't end meanwhile.
-        if !is_there() || signal(backend, libc::SIGSTOP).is_err() || !is_there() {
+        if !is_there || !stop(backend).await? {
             return Ok(false);
         }
         signal(backend, libc::SIGKILL)?;
@@ -99,6 +98,20 @@ fn signal(process: i32, signal: i32) -> Result<()> {
             .with_context(|| format!("sending signal {signal} to {process}"));
     }
     Ok(())
+}
+
+/// Stops a process, which takes effect a moment later. False if it ended instead.
+async fn stop(process: i32) -> Result<bool> {
+    // One that has ended since is found out below.
+    let _ = signal(process, libc::SIGSTOP);
+    eventually(PATIENCE, "a process to stop", async || {
+        Ok(match state(process) {
+            None | Some(('Z', _)) => Some(false),
+            Some(('T', _)) => Some(true),
+            Some(_) => None,
+        })
+    })
+    .await
 }
 
 /// State and parent of a process, from the kernel; none if there is no such process.
