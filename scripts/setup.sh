@@ -10,10 +10,12 @@ purpose=${1:-test}
 [[ $purpose =~ ^(build|demo|test|bench)$ ]] || die "usage: scripts/setup.sh [build|demo|test|bench]"
 missing=()
 updated=no
+wants_chrome=no
 dropin=/etc/postgresql-common/createcluster.d/rotator-setup.conf
 
 exists() { compgen -G "$1" >/dev/null; }
 need() { missing+=("$1"); }
+is_installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) = installed ]]; }
 on_debian() { [[ -f /etc/debian_version ]] && command -v apt-get >/dev/null; }
 
 # ---- Rust comes from rustup, not from here: an older toolchain of the distribution can't build this ----
@@ -103,18 +105,67 @@ has_browser() {
 
 # A real browser, which opens the pages behind links. Ubuntu has it as a snap alone, and that can't be driven from here.
 check_browser() {
-  if has_browser; then return; fi
+  local library
+  if has_browser || has_chrome; then return; fi
   if on_debian; then
     exists '/var/lib/apt/lists/*_Packages*' || apt_update
     if ! apt-cache show --no-all-versions chromium-driver >/dev/null 2>&1; then
-      note "no package source here has chromium and chromium-driver (Ubuntu has them as a snap alone):"
-      note "the tests of link_browser.rs and link_scanner.rs will fail"
-      note "Google Chrome and the chromedriver of its version, both in the PATH, will do instead"
+      if [[ $(uname -m) != x86_64 ]]; then
+        no_browser "no package source here has chromium and chromium-driver, and Google has no Chrome for $(uname -m)"
+        return
+      fi
+      wants_chrome=yes
+      command -v curl >/dev/null || need curl
+      command -v unzip >/dev/null || need unzip
+      is_installed fonts-liberation || need fonts-liberation
+      # Since times have 64 bits everywhere some have another name.
+      for library in asound2 atk-bridge2.0-0 atk1.0-0 atspi2.0-0 cairo2 cups2 dbus-1-3 expat1 gbm1 glib2.0-0 nspr4 nss3 \
+        pango-1.0-0 udev1 x11-6 xcb1 xcomposite1 xdamage1 xext6 xfixes3 xkbcommon0 xrandr2; do
+        if apt-cache show --no-all-versions "lib${library}t64" >/dev/null 2>&1; then library+=t64; fi
+        is_installed "lib$library" || need "lib$library"
+      done
       return
     fi
   fi
   need chromium
   need chromium-driver
+}
+
+no_browser() {
+  note "$1:"
+  note "the tests of link_browser.rs and link_scanner.rs will fail"
+  note "Google Chrome and the chromedriver of its version, both in the PATH, will do instead"
+}
+
+# Chrome for Testing, with the chromedriver of its version: https://googlechromelabs.github.io/chrome-for-testing
+CHROME_LATEST=${ROTATOR_CHROME_LATEST:-https://googlechromelabs.github.io/chrome-for-testing/LATEST_RELEASE_STABLE}
+CHROME_FILES=${ROTATOR_CHROME_FILES:-https://storage.googleapis.com/chrome-for-testing-public}
+
+has_chrome() { [[ -f $TARGET/chrome/complete ]]; }
+
+install_chrome() {
+  local place=$TARGET/chrome part version
+  mkdir -p "$TARGET"
+  exec 9>"$TARGET/chrome.lock"
+  flock 9
+  if has_chrome; then return; fi # somebody else just did
+  rm -rf "$place"
+  mkdir "$place"
+  if ! version=$(curl -fsSL --retry 2 --max-time 60 "$CHROME_LATEST"); then
+    no_browser "Google doesn't say which Chrome for Testing there is ($CHROME_LATEST)"
+    return
+  fi
+  say "fetching Chrome for Testing $version, which tests need, into $place (once, 170 MB)"
+  for part in chrome chromedriver; do
+    if ! curl -fsSL --retry 2 --max-time 900 -o "$place/$part.zip" "$CHROME_FILES/$version/linux64/$part-linux64.zip" ||
+      ! unzip -q "$place/$part.zip" -d "$place" || ! "$place/$part-linux64/$part" --version >"$place/version" 2>&1; then
+      no_browser "Chrome for Testing $version could not be fetched, or doesn't run here ($place)"
+      return
+    fi
+    rm "$place/$part.zip"
+  done
+  printf '%s\n' "$version" >"$place/complete"
+  exec 9>&-
 }
 
 python() { if [[ -x /usr/bin/python3 ]]; then printf '/usr/bin/python3\n'; else printf 'python3\n'; fi; }
@@ -199,4 +250,5 @@ fi
 if [[ $purpose = test ]]; then
   has_peer moto || install_peer moto "about 15 seconds and 140 MB"
   has_peer slack_sdk || install_peer slack_sdk "about 10 seconds and 20 MB"
+  if [[ $wants_chrome = yes ]]; then install_chrome; fi
 fi

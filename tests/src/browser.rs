@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::kms::target;
 use crate::patience::until;
 use crate::scratch::Scratch;
 use crate::sidecar::http;
@@ -60,8 +61,16 @@ impl Browser {
 
     async fn that_knows(hosts: &str) -> Result<Self> {
         let folder = Scratch::new("browser")?;
+        // Where the distribution has none, `make setup` brought one.
+        let fetched =
+            Some(target().join("chrome")).filter(|chrome| chrome.join("complete").exists());
+        let chromedriver = match &fetched {
+            Some(chrome) => chrome.join("chromedriver-linux64/chromedriver"),
+            None => "chromedriver".into(),
+        };
         let mut process = Command::new("sh")
-            .args(["-c", KEEPER, "sh", "chromedriver"])
+            .args(["-c", KEEPER, "sh"])
+            .arg(chromedriver)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", folder.path())
@@ -81,13 +90,13 @@ impl Browser {
         };
         let driver = tokio::time::timeout(STARTED, listening(output)).await;
         let session = match driver.context("chromedriver did not start") {
-            Ok(Ok(driver)) => browser.begin(&driver, hosts).await,
+            Ok(Ok(driver)) => browser.begin(&driver, fetched.as_deref(), hosts).await,
             Ok(Err(error)) | Err(error) => Err(error),
         };
         browser.session = session.with_context(|| {
             let log = std::fs::read_to_string(browser.folder.join("browser.log"));
             format!(
-                "no browser: `make setup` installs chromium and chromedriver where the distribution has them; {}",
+                "no browser: `make setup` installs one, or says why it can't; {}",
                 log.unwrap_or_default().trim()
             )
         })?;
@@ -96,7 +105,7 @@ impl Browser {
         Ok(browser)
     }
 
-    async fn begin(&self, driver: &str, hosts: &str) -> Result<String> {
+    async fn begin(&self, driver: &str, fetched: Option<&Path>, hosts: &str) -> Result<String> {
         let profile = format!("--user-data-dir={}", self.folder.join("profile").display());
         let hosts = format!("--host-resolver-rules={hosts}MAP * ~NOTFOUND, EXCLUDE 127.0.0.1");
         // Chromium's sandbox doesn't work for root, nor in containers; the only pages are our own.
@@ -114,8 +123,12 @@ impl Browser {
             &hosts,
             &profile,
         ];
+        let mut options = json!({"args": arguments});
+        if let Some(chrome) = fetched {
+            options["binary"] = json!(chrome.join("chrome-linux64/chrome"));
+        }
         let wishes = json!({"capabilities": {"alwaysMatch": {
-            "goog:chromeOptions": {"args": arguments},
+            "goog:chromeOptions": options,
             "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
             "timeouts": {"pageLoad": SHOWN.as_millis() as u64, "script": SHOWN.as_millis() as u64},
         }}});
