@@ -109,7 +109,8 @@ check_browser() {
   if has_browser || has_chrome; then return; fi
   if on_debian; then
     exists '/var/lib/apt/lists/*_Packages*' || apt_update
-    if ! apt-cache show --no-all-versions chromium-driver >/dev/null 2>&1; then
+    # A name that other packages merely provide isn't shown: on Ubuntu those fetch the snap.
+    if [[ -z $(apt-cache show --no-all-versions chromium-driver 2>/dev/null) ]]; then
       if [[ $(uname -m) != x86_64 ]]; then
         no_browser "no package source here has chromium and chromium-driver, and Google has no Chrome for $(uname -m)"
         return
