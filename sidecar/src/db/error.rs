@@ -110,15 +110,13 @@ impl DbError {
                 "42501" => "grant connect on that database to the user in ROTATOR_DATABASE_URL",
                 "53300" => "raise max_connections, or close other sessions",
                 "57P03" | "57P01" | "57P02" => "the server is starting or stopping; wait for it",
-                state if state.starts_with("08") => "look at the pooler's log, and the server's",
+                "08P01" => {
+                    "check user, password and database in ROTATOR_DATABASE_URL; a pooler's log tells more"
+                }
                 _ => "look at the server's log",
             };
             let hint = hint.to_owned();
-            // Out of resources, starting or stopping, and what a pooler says whose server is away.
-            let passes = ["53", "57P", "08"]
-                .iter()
-                .any(|class| server.code().code().starts_with(class));
-            return if passes {
+            return if passes(server.code().code(), &message) {
                 Self::Unreachable {
                     target,
                     message,
@@ -212,6 +210,20 @@ fn io_kind(error: &tokio_postgres::Error) -> Option<io::ErrorKind> {
         .map(io::Error::kind)
 }
 
+/// Whether a login that was refused like that may be accepted later, though nobody changes anything.
+fn passes(sqlstate: &str, message: &str) -> bool {
+    match sqlstate.get(..2) {
+        // Out of resources, or starting or stopping.
+        Some("53") => true,
+        Some("57") => sqlstate.starts_with("57P"),
+        // PgBouncer says everything by 08P01: that its server is away, and that it knows no such user.
+        Some("08") => {
+            !(message.starts_with("no such ") || message.contains("authentication failed"))
+        }
+        _ => false,
+    }
+}
+
 /// Whether the other end was there, and went away in the middle.
 fn hung_up(error: &tokio_postgres::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
@@ -230,6 +242,32 @@ mod tests {
             sqlstate: sqlstate.to_owned(),
             message: String::new(),
             hint: None,
+        }
+    }
+
+    #[test]
+    fn what_a_pooler_refuses_for_good_is_told_from_what_passes() {
+        for (sqlstate, message) in [
+            (
+                "08P01",
+                "server login has been failing, try again later (server_login_retry)",
+            ),
+            ("08P01", "no more connections allowed (max_client_conn)"),
+            ("57P03", "the database system is starting up"),
+            ("53300", "sorry, too many clients already"),
+        ] {
+            assert!(passes(sqlstate, message), "{message}");
+        }
+        for (sqlstate, message) in [
+            ("08P01", "no such database: app"),
+            ("08P01", "password authentication failed"),
+            ("08P01", "SASL authentication failed"),
+            (
+                "28P01",
+                "password authentication failed for user \"sidecar\"",
+            ),
+        ] {
+            assert!(!passes(sqlstate, message), "{message}");
         }
     }
 

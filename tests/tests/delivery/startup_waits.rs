@@ -84,9 +84,15 @@ async fn a_pooler_whose_server_is_down_is_waited_for() -> Result<()> {
     let db = TestDb::in_cluster(cluster).await?;
     let role = db.login_role("sidecar", &["rotator_sidecar"]).await?;
     let pooler = Pooler::start(&db, &role, "session").await?;
+    // By the same code PgBouncer refuses for good.
+    let wrong = pooler.url(&db, &role).replace(&role.password, "wrong");
+    let mut stranger = Sidecar::spawn(&wrong, &[]).await?;
+    ensure!(stranger.ended(SOON).await?.code() == Some(4));
     db.cluster.stop().await?;
     let mut sidecar = Sidecar::spawn(&pooler.url(&db, &role), &[]).await?;
-    sidecar.logged(SOON, "waiting for the database").await?;
+    sidecar
+        .logged(SOON, "server login has been failing")
+        .await?;
     db.cluster.start_again().await?;
     sidecar.ready().await
 }
