@@ -68,8 +68,12 @@ begin
         return 'it was rotated before';
     elsif s.retired_at <= coalesce(stopped_at, 'infinity') then
         return 'the secret was retired before';
-    elsif s.snoozed_until > clock_timestamp() then
-        return 'the secret is snoozed until ' || rotator_internal.local_time(s.snoozed_until, zone);
+    elsif stopped_at >= s.snoozed_at and stopped_at < s.snoozed_until
+        -- A snooze takes nothing back that waits for its end: something else did.
+        and (waited.is_snoozed and coalesce(waited.ended_at, 'infinity') >= stopped_at) is not true then
+        return concat(
+            'the secret ', case when s.snoozed_until > clock_timestamp() then 'is' else 'was' end,
+            ' snoozed until ', rotator_internal.local_time(s.snoozed_until, zone));
     end if;
     return 'its cause was gone before: a moved date, another owner, a snooze, or nothing left to say';
 end
