@@ -94,7 +94,9 @@ begin
     select x.* into a
     from rotator_internal.alert as x
     where x.tenant_id = s.tenant_id and x.secret_id = s.id and x.cycle = s.cycle and x.state <> 'resolved'
-      and x.reminded_at is not null and x.acknowledged_at is not null;
+      and x.reminded_at is not null and x.acknowledged_at is not null
+      -- Not a ladder that a moved date began anew since.
+      and (x.state = 'acknowledged' or x.reopened_at >= coalesce(x.ladder_from, '-infinity'));
     if a.id is null then
         return;
     end if;
