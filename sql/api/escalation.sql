@@ -138,9 +138,12 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    called text := rotator_internal.check_line('name', name, 63);
+    called text := case when btrim(name) <> '' then rotator_internal.check_line('name', name, 63) end;
 begin
-    if called is null or called !~ '^[A-Za-z0-9][A-Za-z0-9 _.-]*$' or lower(called) = 'built-in' then
+    if called is null then
+        perform rotator_internal.refuse(
+            '22023', 'name is missing', 'Give the policy a name, for example payments; the same name again makes its next revision.');
+    elsif called !~ '^[A-Za-z0-9][A-Za-z0-9 _.-]*$' or lower(called) = 'built-in' then
         perform rotator_internal.refuse(
             '22023', 'name must be letters, digits, spaces and _ . - between them, and not built-in', 'For example: payments.');
     end if;

@@ -1,6 +1,6 @@
 -- "Why was I (not) told?": everything that came of a secret's notifications, each attempt, and by which rule, in words.
--- It reads what the engine keeps anyway; nothing is recorded for it. What will come is api/preview.sql.
--- Covered by tests/tests/behaviour/{explain,explain_truth}.rs.
+-- It reads what the engine keeps anyway; nothing is recorded for it. What has no row is api/explain_unqueued.sql, what will
+-- come api/preview.sql. Covered by tests/tests/behaviour/{explain,explain_truth,explain_put_off}.rs.
 
 create or replace function rotator_internal.notifications_about(tenant uuid, secret uuid)
 returns setof rotator_internal.notification
@@ -68,8 +68,12 @@ begin
         return 'it was rotated before';
     elsif s.retired_at <= coalesce(stopped_at, 'infinity') then
         return 'the secret was retired before';
-    elsif s.snoozed_until > clock_timestamp() then
-        return 'the secret is snoozed until ' || rotator_internal.local_time(s.snoozed_until, zone);
+    elsif stopped_at >= s.snoozed_at and stopped_at < s.snoozed_until
+        -- A snooze takes nothing back that waits for its end: something else did.
+        and (waited.is_snoozed and coalesce(waited.ended_at, 'infinity') >= stopped_at) is not true then
+        return concat(
+            'the secret ', case when s.snoozed_until > clock_timestamp() then 'is' else 'was' end,
+            ' snoozed until ', rotator_internal.local_time(s.snoozed_until, zone));
     end if;
     return 'its cause was gone before: a moved date, another owner, a snooze, or nothing left to say';
 end
@@ -232,84 +236,6 @@ $$;
 comment on function rotator_internal.explain_one(rotator_internal.notification, rotator_internal.secret, text) is
     'What became of a notification: that it waited for the hours, each attempt that failed, and where it stands.';
 
-create or replace function rotator_internal.never_queued(s rotator_internal.secret, zone text)
-returns table (at timestamptz, kind text, outcome text, rule text, detail text)
-language plpgsql stable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    -- A tick has still to look at what is due: the next one, or the one after a snooze.
-    tick_to_come boolean := exists (
-        select
-        from rotator_internal.calendar as c
-        where c.tenant_id = s.tenant_id and c.secret_id = s.id
-          and c.next_event_at <= greatest(clock_timestamp(), s.snoozed_until));
-begin
-    return query
-    with missed as (
-        select
-            r.due_at, 'lead:' || r.lead_time_days as rule,
-            tick_to_come and row_number() over (order by r.due_at desc, r.lead_time_days) = 1 as is_awaited,
-            exists (
-                select
-                from rotator_internal.notification as n
-                where n.tenant_id = s.tenant_id and n.secret_id = s.id and n.cycle = s.cycle and n.stage <> 'cancelled'
-                  and n.rule = 'lead:' || r.lead_time_days and n.due_at = r.due_at) as is_queued
-        from (
-            select distinct
-                p.lead_time_days,
-                rotator_internal.lead_instant(s.expiry_date, p.lead_time_days, s.rotation_interval, zone) as due_at
-            from rotator_internal.policies_of(s.tenant_id, s.id) as p
-        ) as r
-        where r.due_at <= clock_timestamp()
-    )
-    select
-        m.due_at, 'reminder'::text,
-        case when not m.is_awaited then 'skipped' when s.snoozed_until > clock_timestamp() then 'snoozed' else 'due' end,
-        m.rule,
-        case
-            when not m.is_awaited then 'a more urgent one, due as well by then, spoke for it'
-            when s.snoozed_until > clock_timestamp()
-            then 'the secret is snoozed until ' || rotator_internal.local_time(s.snoozed_until, zone)
-                || '; the most urgent reminder comes when that ends'
-            else concat('the next tick queues it', '; the last one was ' || rotator_internal.local_time(
-                (select h.last_tick_at from rotator_internal.heartbeat as h), zone))
-        end
-    from missed as m
-    where not m.is_queued
-      and (m.is_awaited
-        or exists (select from missed as x where x.is_awaited and not x.is_queued)
-        or exists (
-            select
-            from rotator_internal.notification as n
-            where n.tenant_id = s.tenant_id and n.secret_id = s.id and n.cycle = s.cycle and n.stage <> 'cancelled'
-              and n.kind = 'reminder' and n.rule like 'lead:%' and n.due_at >= m.due_at));
-
-    return query
-    select
-        l.due_at, 'escalation'::text, 'skipped'::text, l.rule,
-        'it reaches nobody: ' || case
-            when l.target = 'pagerduty' then 'owner, team lead, manager and admins have no PagerDuty contact'
-            else 'no contact of ' || replace(l.target, '_', ' ') || coalesce(' over ' || l.channel, '')
-        end || '; the next step, if there is one, takes its time'
-    from rotator_internal.alert as a
-    cross join lateral rotator_internal.ladder_rungs(
-        s.tenant_id, s, a.escalation_policy_id, a.reminded_at, coalesce(a.overdue_from, s.expiry_date), zone,
-        exists (select from rotator_internal.delivery_window as w where w.tenant_id = s.tenant_id)) as l
-    where a.tenant_id = s.tenant_id and a.secret_id = s.id and a.cycle = s.cycle and a.state = 'open'
-      and a.reminded_at is not null and not l.reaches and l.due_at <= clock_timestamp()
-      and not exists (
-        select
-        from rotator_internal.notification as n
-        where n.tenant_id = s.tenant_id and n.secret_id = s.id and n.cycle = s.cycle and n.stage <> 'cancelled'
-          and n.rule = l.rule);
-end
-$$;
-
-comment on function rotator_internal.never_queued(rotator_internal.secret, text) is
-    'What has no rows: reminders of this cycle for which a more urgent one spoke, or that the next tick, or the one after a '
-    'snooze, will queue; and steps of the ladder that reach nobody.';
-
 create or replace function rotator.explain_notifications(secret_id uuid)
 returns table (
     at timestamptz,
@@ -342,6 +268,9 @@ begin
         union all
         select q.at, q.kind, null, null, q.outcome, q.rule, q.detail
         from rotator_internal.never_queued(s, zone) as q
+        union all
+        select p.at, 'escalation', null, null, 'acknowledged', p.rule, p.detail
+        from rotator_internal.steps_put_off(s, zone) as p
     ) as e (at, kind, channel, recipient_hint, outcome, rule, detail)
     order by e.at, e.rule, e.channel, e.recipient_hint;
 end
@@ -349,8 +278,8 @@ $$;
 
 comment on function rotator.explain_notifications(uuid) is
     'Everything that was sent about a secret, or wasn''t, in order: each notification with its state (sent, deferred, '
-    'suppressed, merged, cancelled, dead, …), each attempt that failed, what was skipped, the rule that asked for it, and '
-    'why, in words. Errors: PT404.';
+    'suppressed, merged, cancelled, dead, …), each attempt that failed, what was skipped or put off, the rule that asked '
+    'for it, and why, in words. Errors: PT404.';
 
 create or replace function rotator_internal.known_secret(tenant uuid, secret uuid) returns rotator_internal.secret
 language plpgsql stable

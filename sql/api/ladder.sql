@@ -277,6 +277,18 @@ return anchor_at + make_interval(secs => greatest(
 comment on function rotator_internal.after_pause(timestamptz, timestamptz, timestamptz) is
     'An anchor, put off by the time since it that an acknowledgement held: waiting doesn''t count while somebody is on it.';
 
+create or replace function rotator_internal.before_pause(
+    anchor_at timestamptz, acknowledged_at timestamptz, reopened_at timestamptz) returns timestamptz
+language sql stable
+return case
+    when anchor_at < reopened_at
+    then anchor_at - make_interval(secs => greatest(0, extract(epoch from reopened_at - acknowledged_at))::double precision)
+    else anchor_at
+end;
+
+comment on function rotator_internal.before_pause(timestamptz, timestamptz, timestamptz) is
+    'Where an anchor was before after_pause; one that came while the acknowledgement held, or later, stays where it is.';
+
 create or replace function rotator_internal.ladder_ahead(
     tenant uuid, secret uuid, as_of timestamptz, reminded timestamptz default null)
 returns table (at timestamptz, step integer, rule text, target text, channel text, recipient_id uuid)

@@ -47,7 +47,7 @@ begin
         return;  -- a repeat
     end if;
     update rotator_internal.secret as s
-    set retired_at = clock_timestamp(), snoozed_until = null, updated_at = clock_timestamp()
+    set retired_at = clock_timestamp(), snoozed_at = null, snoozed_until = null, updated_at = clock_timestamp()
     where s.tenant_id = retire.tenant and s.id = retire.secret;
     update rotator_internal.alert as a
     set state = 'resolved', resolved_at = clock_timestamp(), next_escalation_at = null

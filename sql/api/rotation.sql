@@ -91,6 +91,7 @@ begin
     set cycle = s.cycle + 1,
         last_rotated_at = rotate.rotated_at,
         expiry_date = next_expiry,
+        snoozed_at = null,
         snoozed_until = null,
         verified_at = null,
         verified_expiry_date = null,

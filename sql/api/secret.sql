@@ -340,6 +340,7 @@ begin
             rotation_interval =
                 case when 'rotation_interval' = any (changed) then f.rotation_interval else s.rotation_interval end,
             external_id = case when 'external_id' = any (changed) then f.external_id else s.external_id end,
+            snoozed_at = case when 'expiry_date' = any (changed) then null else s.snoozed_at end,
             snoozed_until = case when 'expiry_date' = any (changed) then null else s.snoozed_until end,
             updated_at = clock_timestamp()
         where s.tenant_id = tenant and s.id = secret;

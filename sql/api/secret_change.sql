@@ -156,6 +156,19 @@ begin
     elsif leaves = follows then
         perform rotator_internal.refuse('22023', 'from_owner and to_owner are the same', 'Give the subject of who follows.');
     end if;
+    if not exists (
+        select
+        from rotator_internal.member as m
+        where m.tenant_id = target and m.subject = follows and m.role is not null
+    ) and not exists (
+        select
+        from rotator_internal.contact as c
+        where c.tenant_id = target and c.owner_id = follows) then
+        -- Whoever comes by a token alone is neither: no error.
+        raise warning 'to_owner is neither a member of this tenant nor somebody with a contact'
+            using hint = 'If it is a slip, hand over again, from that name to the right one. Else give it a contact with '
+                'rotator.set_contact, or a role with rotator.add_member; until it has a contact, others are told instead.';
+    end if;
     -- Not beside what goes over a whole tenant in another order (policies, hours), nor another of these.
     perform rotator_internal.lock_policies(target);
     theirs := array(
@@ -210,4 +223,5 @@ $$;
 
 comment on function rotator.reassign_secrets(text, text) is
     'Hands over all secrets in use for which somebody is owner, secondary owner or team lead, and returns how many. What is '
-    'queued for the one goes to the other; what was sent stays sent. For editors and admins. Errors: 22023.';
+    'queued for the one goes to the other; what was sent stays sent. A warning says when nobody in the tenant is known by the '
+    'new name. For editors and admins. Errors: 22023.';

@@ -163,7 +163,8 @@ begin
     end if;
 
     update rotator_internal.secret as s
-    set snoozed_until = snooze.until, updated_at = clock_timestamp()
+    set snoozed_at = case when s.snoozed_until > clock_timestamp() then s.snoozed_at else clock_timestamp() end,
+        snoozed_until = snooze.until, updated_at = clock_timestamp()
     where s.tenant_id = secret.tenant_id and s.id = secret.id;
     withdrawn := rotator_internal.hush(secret, 'cancelled');
     -- The calendar brings reminders again, the ladder its steps; these nobody would.

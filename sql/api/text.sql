@@ -25,7 +25,7 @@ begin
         perform rotator_internal.refuse(
             '22023',
             format('%s must be 1 to %s characters', field, max_length),
-            case when blank then 'Leave it out, or give it a value.' else 'Shorten it; details belong in the purpose.' end);
+            case when blank then 'Give it a value, or leave it out where it is optional.' else 'Shorten it; details belong in the purpose.' end);
     elsif rotator_internal.has_unseen(value) then
         perform rotator_internal.refuse(
             '22023',

@@ -182,6 +182,22 @@ async fn each_is_refused_with_its_step_and_nothing_is_stored() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_name_that_is_missing_is_asked_for() -> Result<()> {
+    let acme = Acme::new().await?;
+    let sql = "select rotator.set_escalation_policy($1, '[{\"after\": \"1 hour\", \"target\": \"owner\"}]')";
+    for name in [None, Some(""), Some("  ")] {
+        let refusal = rotator_tests::refused(acme.operator.query(sql, &[&name]).await, "22023")?;
+        assert_eq!(refusal.message(), "name is missing", "{name:?}");
+        let hint = refusal.hint().unwrap_or_default();
+        ensure!(
+            hint.starts_with("Give the policy a name, for example payments"),
+            "{name:?}: {hint}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_limits_themselves_are_fine() -> Result<()> {
     let acme = Acme::new().await?;
     let step = json!({"after": "3650 days", "target": "admins", "repeat_every": "1 minute", "repeats": 100});

@@ -86,6 +86,68 @@ async fn what_was_taken_back_before_was_not_taken_back_by_a_rotation() -> Result
     Ok(())
 }
 
+const SNOOZE: &str = "select rotator.snooze($1, now() + interval '1 day', 'tomorrow')";
+
+#[tokio::test]
+async fn what_was_taken_back_before_was_not_taken_back_by_a_snooze() -> Result<()> {
+    let (acme, id) = stripe().await?;
+    acme.tick().await?;
+    let sql = "update rotator.secrets set expiry_date = now() + interval '1 year' where id = $1";
+    acme.editor.execute(sql, &[&id]).await?;
+    acme.editor.execute(SNOOZE, &[&id]).await?;
+    let said = detail(&acme, &id, "cancelled", "lead:7").await?;
+    ensure!(said.starts_with("its cause was gone before"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_snooze_that_was_made_longer_or_is_over_is_still_why() -> Result<()> {
+    let (acme, id) = stripe().await?;
+    acme.tick().await?;
+    acme.editor.execute(SNOOZE, &[&id]).await?;
+    let longer = "select rotator.snooze($1, now() + interval '2 days', 'the day after')";
+    acme.editor.execute(longer, &[&id]).await?;
+    let said = detail(&acme, &id, "cancelled", "lead:7").await?;
+    ensure!(said.starts_with("the secret is snoozed until "), "{said}");
+    acme.db
+        .admin
+        .batch_execute(
+            "update rotator_internal.secret
+             set snoozed_at = snoozed_at - interval '3 days', snoozed_until = snoozed_until - interval '3 days';
+             update rotator_internal.notification set withdrawn_at = withdrawn_at - interval '3 days'",
+        )
+        .await?;
+    let said = detail(&acme, &id, "cancelled", "lead:7").await?;
+    ensure!(said.starts_with("the secret was snoozed until "), "{said}");
+    // Another one begins anew.
+    acme.editor.execute(SNOOZE, &[&id]).await?;
+    let said = detail(&acme, &id, "cancelled", "lead:7").await?;
+    ensure!(said.starts_with("its cause was gone before"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_waited_for_the_end_of_a_snooze_was_taken_back_by_something_else() -> Result<()> {
+    let (acme, id) = stripe().await?;
+    acme.tick().await?;
+    let claim = acme.claim_one().await?;
+    ensure!(acme.complete(&claim).await?);
+    let take = "select rotator.acknowledge($1, until => now() + interval '1 hour')";
+    acme.editor.execute(take, &[&id]).await?;
+    acme.tick_at("now() + interval '2 hours'").await?;
+    acme.editor.execute(SNOOZE, &[&id]).await?;
+    let said = detail(&acme, &id, "deferred", "reopened").await?;
+    ensure!(
+        said.starts_with("the secret is snoozed; that ends "),
+        "{said}"
+    );
+    let sql = "update rotator.secrets set owner_id = 'mo' where id = $1";
+    acme.editor.execute(sql, &[&id]).await?;
+    let said = detail(&acme, &id, "cancelled", "reopened").await?;
+    ensure!(said.starts_with("its cause was gone before"), "{said}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_is_due_waits_for_a_tick_or_for_the_end_of_a_snooze() -> Result<()> {
     let (acme, id) = stripe().await?;

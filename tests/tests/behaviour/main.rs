@@ -22,6 +22,7 @@ mod escalation_policy;
 mod escalation_policy_input;
 mod escalation_races;
 mod explain;
+mod explain_put_off;
 mod explain_truth;
 mod fallback;
 mod fallback_backlog;

@@ -1,8 +1,12 @@
 //! Handing over: everything that somebody is responsible for goes to somebody else, and so does what is still to be sent.
 
-use anyhow::Result;
+use std::future::poll_fn;
+
+use anyhow::{Result, ensure};
 use rotator_tests::{refused, scalar};
 use serde_json::{Value, json};
+use tokio_postgres::error::DbError;
+use tokio_postgres::{AsyncMessage, NoTls};
 
 use crate::escalation::{reach, staffed, theirs, tick_in};
 use crate::seed::{Acme, rows};
@@ -165,6 +169,68 @@ async fn what_makes_no_sense_is_refused() -> Result<()> {
     theirs(&acme, "stripe", 20, "").await?;
     let changed: i32 = scalar(&other, sql, &[&"olga", &"nina"]).await?;
     assert_eq!(changed, 0);
+    Ok(())
+}
+
+/// What the server warned of while an editor ran this.
+async fn warnings(acme: &Acme, sql: &str) -> Result<Vec<DbError>> {
+    let editor = acme.db.member("acme", "editor").await?;
+    let (client, mut connection) = tokio_postgres::connect(&acme.db.url(&editor), NoTls).await?;
+    let heard = tokio::spawn(async move {
+        let mut warned = Vec::new();
+        while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+            if let AsyncMessage::Notice(notice) = message? {
+                warned.push(notice);
+            }
+        }
+        anyhow::Ok(warned)
+    });
+    client.batch_execute(sql).await?;
+    drop(client);
+    heard.await?
+}
+
+#[tokio::test]
+async fn it_warns_when_nobody_is_known_by_the_name_and_hands_over_all_the_same() -> Result<()> {
+    let acme = staffed().await?;
+    theirs(&acme, "stripe", 20, "").await?;
+    acme.db.tenant("globex").await?;
+    acme.db
+        .admin
+        .batch_execute(
+            "select rotator.add_member('elsewhere', 'editor', 'globex');
+             select rotator.add_member('mia', 'viewer', 'acme');
+             select rotator.add_member('gone', 'viewer', 'acme');
+             select rotator.remove_member('gone', 'acme')",
+        )
+        .await?;
+    let mut from = "olga";
+    for (to, is_known) in [
+        ("typo", false),
+        ("elsewhere", false),
+        ("gone", false),
+        ("mia", true), // a member
+        ("sam", true), // with a contact
+    ] {
+        let sql = format!("select rotator.reassign_secrets('{from}', '{to}')");
+        let warned = warnings(&acme, &sql).await?;
+        assert_eq!(warned.is_empty(), is_known, "{to}: {warned:?}");
+        for warning in warned {
+            ensure!(
+                warning.severity() == "WARNING"
+                    && warning
+                        .hint()
+                        .is_some_and(|hint| hint.contains("rotator.set_contact"))
+                    && !warning.message().contains(to),
+                "{warning:?}"
+            );
+        }
+        assert_eq!(
+            acme.rows("select owner_id from rotator.secrets").await?,
+            json!([{"owner_id": to}])
+        );
+        from = to;
+    }
     Ok(())
 }
 
