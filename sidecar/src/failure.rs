@@ -75,22 +75,34 @@ impl Failure {
 
     /// Writes `error: …` and `hint: …` to standard error; one JSON object, where `ROTATOR_LOG_FORMAT=json` was asked for.
     pub fn print(&self) {
-        let mut stderr = std::io::stderr().lock();
-        if logging::asked_for_json() {
-            let line = serde_json::json!({
-                "timestamp": jiff::Timestamp::now().to_string(),
-                "level": "ERROR",
-                "message": self.message,
-                "hint": self.hint,
-                "exit_code": self.exit as u8,
-            });
-            let _ = writeln!(stderr, "{line}");
-            return;
+        let exit_code = Some(self.exit as u8);
+        say("error", &self.message, self.hint.as_deref(), exit_code);
+    }
+}
+
+/// Writes `warning: …` and `hint: …` to standard error, as a failure would: something to know of what was done.
+pub fn warn(message: &str, hint: Option<&str>) {
+    say("warning", message, hint, None);
+}
+
+fn say(what: &str, message: &str, hint: Option<&str>, exit_code: Option<u8>) {
+    let mut stderr = std::io::stderr().lock();
+    if logging::asked_for_json() {
+        let mut line = serde_json::json!({
+            "timestamp": jiff::Timestamp::now().to_string(),
+            "level": if exit_code.is_some() { "ERROR" } else { "WARN" },
+            "message": message,
+            "hint": hint,
+        });
+        if let Some(code) = exit_code {
+            line["exit_code"] = code.into();
         }
-        let _ = writeln!(stderr, "error: {}", self.message);
-        if let Some(hint) = &self.hint {
-            let _ = writeln!(stderr, "hint: {hint}");
-        }
+        let _ = writeln!(stderr, "{line}");
+        return;
+    }
+    let _ = writeln!(stderr, "{what}: {message}");
+    if let Some(hint) = hint {
+        let _ = writeln!(stderr, "hint: {hint}");
     }
 }
 

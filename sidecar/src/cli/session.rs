@@ -10,7 +10,7 @@ use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
 
 use super::Place;
 use crate::db::DbError;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, warn};
 use crate::import::Item;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -105,7 +105,7 @@ impl Session {
     /// # Errors
     /// As [`crate::db::connect`].
     pub async fn connect(place: &Place) -> Result<Self, Refusal> {
-        let client = crate::db::connect(&place.database()?).await?;
+        let client = crate::db::connect(&place.database()?, warn).await?;
         Ok(Self {
             client,
             tenant: place.tenant().map(str::to_owned),

@@ -29,6 +29,11 @@ pub use session::Session;
 pub use target::Target;
 pub use tokio_postgres::{Client, Row};
 
+use std::future::poll_fn;
+
+use tokio_postgres::AsyncMessage;
+use tokio_postgres::error::Severity;
+
 use crate::config::{ConfigError, Settings};
 
 impl Target {
@@ -52,16 +57,23 @@ impl Target {
     }
 }
 
-/// Connects as the login role that the target names. The connection closes when the client is dropped.
+/// Connects as the login role that the target names. The connection closes when the client is dropped. What the server
+/// warns of while a statement runs goes to `warned`, with its hint, before the statement's answer.
 ///
 /// # Errors
 /// [`DbError::Refused`] for a wrong password, role or database,
 /// [`DbError::Unreachable`] when nobody answers.
-pub async fn connect(target: &Target) -> Result<Client, DbError> {
-    let (client, connection) = target.open().await?;
+pub async fn connect(target: &Target, warned: fn(&str, Option<&str>)) -> Result<Client, DbError> {
+    let (client, mut connection) = target.open().await?;
     tokio::spawn(async move {
         // How it ended is told by the statement that was under way.
-        let _ = connection.await;
+        while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+            if let AsyncMessage::Notice(notice) = message
+                && notice.parsed_severity() == Some(Severity::Warning)
+            {
+                warned(notice.message(), notice.hint());
+            }
+        }
     });
     Ok(client)
 }

@@ -223,5 +223,14 @@ async fn somebody_hands_over_and_what_nobody_hears_of_is_listed() -> Result<()> 
     ensure!(row["secrets"] == 0, "{row}");
     let theirs = rows(&acme, &viewer, &["secrets", "list", "--owner", "erin"]).await?;
     ensure!(theirs.len() == 2, "{theirs:?}");
+    let unknown = ["secrets", "reassign", "erin", "frank"];
+    let done = Cli::new(&acme.db, &editor, &unknown)?.run().await?;
+    ensure!(
+        done.code == 0
+            && done.stdout == "2\n"
+            && done.stderr.starts_with("warning: to_owner is neither")
+            && done.stderr.contains("\nhint: "),
+        "{done:?}"
+    );
     Ok(())
 }

@@ -90,9 +90,7 @@ async fn a_pooler_whose_server_is_down_is_waited_for() -> Result<()> {
     ensure!(stranger.ended(SOON).await?.code() == Some(4));
     db.cluster.stop().await?;
     let mut sidecar = Sidecar::spawn(&pooler.url(&db, &role), &[]).await?;
-    sidecar
-        .logged(SOON, "server login has been failing")
-        .await?;
+    sidecar.logged(SOON, "waiting for the database").await?;
     db.cluster.start_again().await?;
     sidecar.ready().await
 }
