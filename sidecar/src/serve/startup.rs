@@ -133,7 +133,7 @@ async fn check_versions(
     Ok(())
 }
 
-/// In words for whom who sets it up.
+/// In words for whoever sets it up.
 fn no_status(error: DbError, target: &Target) -> Trouble {
     let failure = match error.sqlstate() {
         Some("42501") => {
