@@ -347,12 +347,11 @@ mod tests {
         assert_eq!(too_much, Err(Failed::TooLarge));
         assert!(begin.elapsed() < Duration::from_secs(8));
         let ids = std::fs::read_to_string(&file).expect("it wrote");
-        // What was killed may wait for init to reap it; that is no more than a number.
         let lives = |id: &&str| {
             std::fs::read_to_string(Path::new("/proc").join(id).join("status"))
                 .is_ok_and(|status| !status.contains("State:\tZ"))
         };
-        // A signal takes effect a moment later.
+        // A signal takes effect a moment later; what it killed may wait for init to reap it.
         while let Some(id) = ids.split_whitespace().find(lives) {
             assert!(begin.elapsed() < Duration::from_secs(60), "{id} lives");
             std::thread::sleep(Duration::from_millis(10));
